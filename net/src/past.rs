@@ -1,0 +1,2 @@
+//! PAST.
+pub mod block;

@@ -1,0 +1,4 @@
+//! Wire messages.
+/// A message between nodes.
+#[derive(Clone, Debug)]
+pub enum Message {}

@@ -1,0 +1,3 @@
+//! POST.
+#![forbid(unsafe_code)]
+pub mod store;
