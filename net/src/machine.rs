@@ -151,6 +151,11 @@ pub enum Action {
         /// The application's bytes.
         payload: Bytes,
     },
+    /// A newer ring document is in force: keep its bytes for the next start, use its addresses and revocations.
+    RingAdopted {
+        /// The document, arranged.
+        roster: std::sync::Arc<crate::roster::Roster>,
+    },
     /// Count something.
     Metric {
         /// Which counter.
@@ -347,6 +352,16 @@ pub enum Command {
         /// The application's bytes.
         payload: Bytes,
     },
+    /// Find the root of an id by routing there: the live node closest to it.
+    Locate {
+        /// The id.
+        target: Id,
+    },
+    /// Take this signed ring document, if it is the CA's and newer than the one held, and pass it on to peers.
+    AdoptRing {
+        /// The signed document.
+        document: Bytes,
+    },
     /// Ask for a snapshot of the overlay's state, for `epost status`.
     Status,
 }
@@ -385,8 +400,17 @@ pub enum Reply {
         /// Its bytes.
         payload: Bytes,
     },
-    /// Answer: handed on.
+    /// Answer: handed on. AdoptRing: this document, or a newer one, is in force.
     Done,
+    /// Locate: the root answered.
+    Located {
+        /// Its id.
+        root: Id,
+        /// Hops the question took.
+        hops: u8,
+    },
+    /// AdoptRing: not a document of this ring signed by its CA.
+    BadRing(crate::ring::RingError),
     /// The block is not legal for its key: the caller's mistake, or an attack.
     Refused(crate::past::block::Refusal),
     /// A bounded table is full; try again later.
