@@ -1,11 +1,25 @@
 //! One node of the overlay: Pastry, PAST and direct messages as one [`Machine`].
+//!
+//! Dispatch only. Each event goes to the layer it concerns; what a layer has to tell the others, and messages a node
+//! sends to itself, are dealt with before the turn ends. Of the driver's timers one is used, armed for whatever is due
+//! next. If it fires much too late this node slept, and joins anew.
 
+use crate::call::Owner;
 use crate::id::Id;
-use crate::machine::{Action, Actions, Command, Event, Machine, Micros, Reply};
+use crate::limits::SLEPT;
+use crate::machine::{Action, Actions, Command, Event, Machine, Metric, Micros, Reply, RequestId, TimerId};
+use crate::past::{Answer, Past};
+use crate::pastry::Pastry;
 use crate::ring::RingError;
 use crate::roster::Roster;
+use crate::site::{Asker, Due, Notice, Site, Turn};
+use crate::tell::Conversations;
+use crate::wire::{Body, ListingRole, Message, RangeListing};
 use bytes::Bytes;
 use std::sync::Arc;
+
+/// The one timer used.
+const TIMER: TimerId = TimerId(0);
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -18,7 +32,7 @@ pub struct OverlayConfig {
     pub authority: [u8; 32],
     /// Seeds every choice that is made at random; need not be secret.
     pub seed: u64,
-    /// Whom to join through. Empty: the members of the ring document.
+    /// Whom to join through. Empty: our neighbours in the ring document.
     pub bootstraps: Vec<Id>,
 }
 
@@ -40,6 +54,8 @@ pub struct OverlayStatus {
     pub id: Id,
     /// Whether the leaf set has answered and routed messages are accepted.
     pub ready: bool,
+    /// Whether this node has compared notes with all its partners since it started, so that it knows what it lacks.
+    pub synced: bool,
     /// The leaf set, nearest counter-clockwise first.
     pub leaf_set: Vec<Id>,
     /// Filled routing-table slots.
@@ -55,30 +71,235 @@ pub struct OverlayStatus {
 /// One node of the overlay.
 #[derive(Debug)]
 pub struct Overlay {
-    config: OverlayConfig,
+    site: Site,
+    pastry: Pastry,
+    past: Past,
+    conversations: Conversations,
+    authority: [u8; 32],
+    /// When the driver's timer will fire.
+    armed: Option<Micros>,
 }
 
 impl Overlay {
     /// A node that has not yet been told [`Event::Boot`].
     #[must_use]
     pub fn new(config: OverlayConfig) -> Overlay {
-        Overlay { config }
+        let leaf_set = usize::from(config.roster.ring().parameters.leaf_set);
+        Overlay {
+            pastry: Pastry::new(config.id, leaf_set, config.bootstraps),
+            site: Site::new(config.id, config.roster, config.seed),
+            past: Past::default(),
+            conversations: Conversations::default(),
+            authority: config.authority,
+            armed: None,
+        }
     }
 
-    fn status(&self) -> OverlayStatus {
-        let ring = self.config.roster.ring();
-        OverlayStatus { id: self.config.id, members: ring.members.len(), epoch: ring.epoch, ..OverlayStatus::default() }
+    /// The state, for the driver and for tests that look inside; the same as [`Command::Status`] gives.
+    #[must_use]
+    pub fn status(&self) -> OverlayStatus {
+        let ring = self.site.roster.ring();
+        OverlayStatus {
+            id: self.site.me,
+            ready: self.pastry.is_ready(),
+            synced: self.pastry.is_ready() && self.past.is_synced(&self.pastry, &self.site),
+            leaf_set: self.pastry.leaf_set(),
+            routing_entries: self.pastry.routing_entries(),
+            members: ring.members.len(),
+            epoch: ring.epoch,
+            in_flight: self.site.calls.len()
+                + self.past.open()
+                + self.pastry.open_questions()
+                + self.conversations.len(),
+        }
+    }
+
+    fn dispatch(&mut self, now: Micros, event: Event, out: &mut Actions) {
+        let status = matches!(&event, Event::Command { command: Command::Status, .. }).then(|| self.status());
+        let mut turn = Turn { now, site: &mut self.site, out };
+        match event {
+            Event::Boot => {
+                turn.site.boot(now);
+                self.armed = None;
+                self.pastry.begin_join(&mut turn);
+            }
+            Event::Message { from, message } => self.receive(now, from, message, out),
+            Event::Timer(_) => self.run_due(now, out),
+            Event::Storage { op, result } => self.past.stored(&mut self.pastry, &mut turn, op, result),
+            Event::Compute { op, result } => self.past.computed(&mut self.pastry, &mut turn, op, result),
+            Event::Command { request, command: Command::Status } => {
+                turn.reply(request, Reply::Status(Box::new(status.unwrap_or_default())));
+            }
+            Event::Command { request, command } => self.command(now, request, command, out),
+            Event::PeerUp(_) => {}
+            Event::PeerDown(peer) => {
+                // A hint: what was asked of the peer is given up, so that others are asked now.
+                self.pastry.probe(&mut turn, peer);
+                for owner in turn.site.calls.lost(peer) {
+                    self.answered(now, owner, peer, 0, Answer::Silence, out);
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, now: Micros, from: Id, message: Message, out: &mut Actions) {
+        let mut turn = Turn { now, site: &mut self.site, out };
+        if from != turn.site.me {
+            if !turn.site.roster.contains(from) {
+                turn.count(Metric::Unexpected); // Not certified, or no longer.
+                return;
+            }
+            self.pastry.heard(&mut turn, from);
+        }
+        let Message { request, body } = message;
+        match body {
+            Body::Inserted(_)
+            | Body::StoreAnswer(_)
+            | Body::FetchAnswer(..)
+            | Body::Extended(_)
+            | Body::RangeAgreed
+            | Body::RangeListing(RangeListing { role: ListingRole::Difference, .. })
+            | Body::Told(_) => match turn.site.calls.answered(from, request) {
+                Some(owner) => self.answered(now, owner, from, request, Answer::Body(body), out),
+                None => turn.count(Metric::Unexpected), // Answered twice, or too late.
+            },
+            Body::Insert(..)
+            | Body::Store(..)
+            | Body::Fetch(_)
+            | Body::Extend(_)
+            | Body::RangeDigest(_)
+            | Body::RangeListing(_) => self.past.receive(&mut self.pastry, &mut turn, from, request, body),
+            Body::Tell(payload) => self.conversations.told(&mut turn, from, request, payload),
+            Body::RingRequest(wanted) => {
+                let roster = turn.site.roster.clone();
+                if roster.ring().epoch > wanted.epoch && !roster.document().is_empty() {
+                    turn.send(from, request, Body::RingDocument(roster.document().clone()));
+                }
+            }
+            Body::RingDocument(document) => {
+                if self.adopt(now, document, out).is_err() {
+                    out.push(Action::Metric { metric: Metric::Unexpected, amount: 1 });
+                }
+            }
+            // The driver's business; it says so in its own counters.
+            Body::Hello(_) => {}
+            _ => self.pastry.receive(&mut turn, from, request, body),
+        }
+    }
+
+    fn answered(&mut self, now: Micros, owner: Owner, from: Id, request: u64, answer: Answer, out: &mut Actions) {
+        let mut turn = Turn { now, site: &mut self.site, out };
+        match (owner, answer) {
+            (Owner::Tell(command), Answer::Body(Body::Told(payload))) => {
+                turn.reply(command, Reply::Answered { payload });
+            }
+            (Owner::Tell(command), _) => turn.reply(command, Reply::Unavailable),
+            (owner, answer) => self.past.answered(&mut self.pastry, &mut turn, owner, from, request, answer),
+        }
+    }
+
+    fn run_due(&mut self, now: Micros, out: &mut Actions) {
+        self.armed = None;
+        let slept = self.site.next_due().is_some_and(|at| now.saturating_sub(at) > SLEPT);
+        if slept && self.pastry.is_ready() {
+            self.past.slept();
+            self.pastry.begin_join(&mut Turn { now, site: &mut self.site, out });
+        }
+        while let Some((_, due)) = self.site.take_due(now) {
+            let mut turn = Turn { now, site: &mut self.site, out };
+            match due {
+                Due::Call(request) => {
+                    if let Some((to, owner)) = turn.call_due(request) {
+                        self.pastry.probe(&mut turn, to);
+                        self.answered(now, owner, to, request, Answer::Silence, out);
+                    }
+                }
+                Due::Task(task) => self.past.task_due(&mut self.pastry, &mut turn, task),
+                Due::Upkeep | Due::Pulls => self.past.due(&mut self.pastry, &mut turn, due),
+                Due::Conversation(conversation) => self.conversations.expire(&mut turn, conversation),
+                _ => self.pastry.due(&mut turn, due),
+            }
+        }
+    }
+
+    fn command(&mut self, now: Micros, request: RequestId, command: Command, out: &mut Actions) {
+        let mut turn = Turn { now, site: &mut self.site, out };
+        match command {
+            Command::Locate { target } => self.pastry.locate(&mut turn, target, Asker::Command(request)),
+            Command::Tell { to, payload } => {
+                let is_known = turn.site.roster.contains(to);
+                let call = if is_known { turn.call(to, Body::Tell(payload), Owner::Tell(request)) } else { None };
+                if call.is_none() {
+                    turn.reply(request, if is_known { Reply::Busy } else { Reply::Unavailable });
+                }
+            }
+            Command::Answer { to, conversation, payload } => {
+                self.conversations.answer(&mut turn, to, conversation, payload);
+                turn.reply(request, Reply::Done);
+            }
+            Command::AdoptRing { document } => {
+                let reply = self.adopt(now, document, out).map_or_else(Reply::BadRing, |()| Reply::Done);
+                out.push(Action::Reply { request, reply });
+            }
+            command => self.past.command(&mut self.pastry, &mut turn, request, command),
+        }
+    }
+
+    /// Takes a ring document, if it is of this ring, the CA's, and newer than ours.
+    fn adopt(&mut self, now: Micros, document: Bytes, out: &mut Actions) -> Result<(), RingError> {
+        let roster = Roster::decode(document, &self.authority)?;
+        if roster.ring().ring != self.site.roster.ring().ring {
+            return Err(RingError::Malformed);
+        }
+        if roster.ring().epoch <= self.site.roster.ring().epoch {
+            return Ok(());
+        }
+        self.site.roster = Arc::new(roster);
+        out.push(Action::RingAdopted { roster: self.site.roster.clone() });
+        self.pastry.roster_changed(&mut Turn { now, site: &mut self.site, out });
+        Ok(())
+    }
+
+    /// Deals with what this turn has left to be dealt with here.
+    fn settle(&mut self, now: Micros, out: &mut Actions) {
+        loop {
+            if let Some(message) = self.site.loopback.pop_front() {
+                let me = self.site.me;
+                self.receive(now, me, message, out);
+            } else if let Some(notice) = self.site.notices.pop_front() {
+                self.notice(now, notice, out);
+            } else {
+                break;
+            }
+        }
+        if let Some(next) = self.site.next_due()
+            && self.armed.is_none_or(|armed| next < armed)
+        {
+            self.armed = Some(next);
+            out.push(Action::Arm { timer: TIMER, at: next });
+        }
+    }
+
+    fn notice(&mut self, now: Micros, notice: Notice, out: &mut Actions) {
+        let mut turn = Turn { now, site: &mut self.site, out };
+        match notice {
+            Notice::Ready => self.past.ready(&mut turn),
+            Notice::Neighbourhood => self.past.neighbourhood_changed(),
+            Notice::Located { asker, root } => match asker {
+                Asker::Command(request) => {
+                    let located = root.map(|(root, hops)| Reply::Located { root, hops });
+                    turn.reply(request, located.unwrap_or(Reply::Unavailable));
+                }
+                Asker::Insertion(task) => self.past.insertion_located(&mut turn, task, root.map(|r| r.0)),
+                Asker::Lookup(task) => self.past.lookup_located(&self.pastry, &mut turn, task, root.map(|r| r.0)),
+            },
+        }
     }
 }
 
 impl Machine for Overlay {
-    fn handle(&mut self, _now: Micros, event: Event, out: &mut Actions) {
-        if let Event::Command { request, command } = event {
-            let reply = match command {
-                Command::Status => Reply::Status(Box::new(self.status())),
-                _ => Reply::Unavailable,
-            };
-            out.push(Action::Reply { request, reply });
-        }
+    fn handle(&mut self, now: Micros, event: Event, out: &mut Actions) {
+        self.dispatch(now, event, out);
+        self.settle(now, out);
     }
 }

@@ -1,0 +1,654 @@
+//! Replica upkeep: neighbours compare what they hold, range by range, and fetch what they lack.
+//!
+//! ```text
+//! each round   scan our own store over our neighbourhood, a page at a time; for every partner, sum the objects of the
+//!              page that by our view belong on both of us; send the sums ─▶ partner sums its own: agreed, or sends a
+//!              listing ◀─ we fetch what we lack, adopt later leases, and list what the partner lacks ─▶ it fetches
+//! ```
+//!
+//! Traffic is per range, not per object, as long as nothing differs. Views of who holds what may differ for a while;
+//! then ranges are listed in vain, and nothing worse happens. Leases take part: a holder that was away over a refresh
+//! adopts the later one. What has expired is not listed, so a slower holder cannot bring it back.
+//!
+//! Until a node has compared notes with enough partners since it started it does not say that an object is *absent*
+//! ([`super::replica`]); those first rounds are hurried. Objects we hold but do not belong to, after others joined or
+//! came back, are offered now and then to those they belong to. Fetching is bounded in number and in bytes a second;
+//! objects that the fewest partners have offered come first.
+
+use super::replica::{bounded_lease, holders, out_of_scope};
+use super::{Answer, Past, Then, seconds};
+use crate::call::Owner;
+use crate::id::{Id, Key};
+use crate::limits::{
+    KEYS_PER_MESSAGE_MAX, ORPHANS_EVERY, PARTNERS_MAX, PULL_SOURCES_MAX, PULLS_MAX, PULLS_OPEN_MAX, SECOND, UPKEEP,
+    UPKEEP_BYTES_PER_SECOND, UPKEEP_SYNC, UPKEEP_SYNC_ROUNDS, WALKS_MAX,
+};
+use crate::machine::{ComputeResult, Listed, Metric, Micros, Seconds, StorageOperation, StorageResult};
+use crate::pastry::Pastry;
+use crate::roster::Roster;
+use crate::site::{Due, Site, Turn};
+use crate::wire::{Body, Fetch, FetchAnswer, FetchOutcome, ListingEntry, ListingRole, RangeDigest, RangeListing};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A part of the ring to be compared, or to be searched for objects that belong elsewhere.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    from: Id,
+    to: Id,
+    /// Whom to compare with; empty: search for orphans.
+    partners: Vec<Id>,
+    is_orphans: bool,
+}
+
+/// What is still open of the comparison with a partner.
+#[derive(Debug, Default)]
+struct Exchange {
+    open: usize,
+    has_failed: bool,
+    /// Whether it was begun by us, over all that we may hold; a listing sent unasked proves nothing of the rest.
+    is_ours: bool,
+}
+
+/// An object to be fetched.
+#[derive(Debug)]
+struct Pull {
+    version: u64,
+    expiry: Seconds,
+    sources: Vec<Id>,
+    /// Partners whose comparison is complete only when this has been fetched.
+    partners: Vec<Id>,
+    is_open: bool,
+}
+
+/// One node's upkeep.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    rounds: u32,
+    neighbourhood_changed: bool,
+    waiting: VecDeque<Segment>,
+    is_scanning: bool,
+    exchanges: BTreeMap<Id, Exchange>,
+    /// Partners with which a comparison was completed since this node started.
+    met: BTreeSet<Id>,
+    pulls: BTreeMap<Key, Pull>,
+    pulls_open: usize,
+    /// Bytes that may still be fetched, as of `budget_at`.
+    budget: i64,
+    budget_at: Micros,
+}
+
+impl Upkeep {
+    /// Whether notes have been compared with this partner since we started.
+    pub(super) fn has_met(&self, partner: Id) -> bool {
+        self.met.contains(&partner)
+    }
+}
+
+impl Past {
+    /// The node takes part from now on, or again: the first comparison follows at once.
+    pub(crate) fn ready(&mut self, turn: &mut Turn<'_>) {
+        turn.site.cancel(&[Due::Upkeep]);
+        self.upkeep.rounds = 0;
+        turn.due_about(SECOND, Due::Upkeep);
+    }
+
+    /// This node slept, and has missed what happened meanwhile.
+    pub(crate) fn slept(&mut self) {
+        self.upkeep.met.clear();
+    }
+
+    pub(crate) fn neighbourhood_changed(&mut self) {
+        self.upkeep.neighbourhood_changed = true;
+    }
+
+    /// Whether this node knows what it should hold.
+    pub(crate) fn is_synced(&self, pastry: &Pastry, site: &Site) -> bool {
+        partners(pastry, &site.roster, site.me).iter().all(|id| self.upkeep.met.contains(id))
+    }
+
+    /// A round begins.
+    pub(super) fn upkeep_round(&mut self, pastry: &mut Pastry, turn: &mut Turn<'_>) {
+        if !pastry.is_ready() {
+            return; // Becoming ready begins the rounds anew.
+        }
+        let is_hurried = self.upkeep.rounds < UPKEEP_SYNC_ROUNDS && !self.is_synced(pastry, turn.site);
+        turn.due_about(if is_hurried { UPKEEP_SYNC } else { UPKEEP }, Due::Upkeep);
+        self.upkeep.rounds += 1;
+        let mut partners = partners(pastry, &turn.site.roster, turn.site.me);
+        if is_hurried {
+            partners.retain(|id| !self.upkeep.met.contains(id));
+        }
+        // A comparison that is still under way is not begun again on top.
+        partners.retain(|id| self.upkeep.exchanges.get(id).is_none_or(|exchange| exchange.open == 0));
+        while self.upkeep.met.len() > PARTNERS_MAX {
+            self.upkeep.met.pop_first();
+        }
+        let (from, to) = neighbourhood(pastry, &turn.site.roster, turn.site.me);
+        if !partners.is_empty() {
+            self.walk(turn, Segment { from, to, partners, is_orphans: false });
+        }
+        let is_orphans_turn = self.upkeep.rounds.is_multiple_of(ORPHANS_EVERY) || self.upkeep.neighbourhood_changed;
+        if !is_hurried && is_orphans_turn && turn.site.roster.len() > 1 {
+            self.upkeep.neighbourhood_changed = false;
+            let (from, to) = whole_ring(turn.site.me);
+            self.walk(turn, Segment { from, to, partners: Vec::new(), is_orphans: true });
+        }
+    }
+
+    fn walk(&mut self, turn: &mut Turn<'_>, segment: Segment) {
+        for partner in &segment.partners {
+            let exchange = self.upkeep.exchanges.entry(*partner).or_default();
+            exchange.open += 1;
+            exchange.is_ours = true;
+        }
+        if self.upkeep.waiting.len() >= WALKS_MAX {
+            turn.count(Metric::Dropped);
+            for partner in segment.partners {
+                self.close(partner, false);
+            }
+            return;
+        }
+        self.upkeep.waiting.push_back(segment);
+        self.walk_on(turn);
+    }
+
+    fn walk_on(&mut self, turn: &mut Turn<'_>) {
+        if self.upkeep.is_scanning || self.is_overloaded() {
+            return;
+        }
+        let Some(segment) = self.upkeep.waiting.pop_front() else { return };
+        self.upkeep.is_scanning = true;
+        let scan =
+            StorageOperation::Scan { from: segment.from, to: segment.to, after: None, limit: KEYS_PER_MESSAGE_MAX };
+        self.begin_storage(turn, scan, Then::WalkScan(segment));
+    }
+
+    pub(super) fn walk_scanned(
+        &mut self,
+        pastry: &mut Pastry,
+        turn: &mut Turn<'_>,
+        segment: Segment,
+        result: StorageResult,
+    ) {
+        self.upkeep.is_scanning = false;
+        let StorageResult::Listed(entries) = result else {
+            for partner in segment.partners {
+                self.close(partner, false);
+            }
+            return self.walk_on(turn);
+        };
+        let end = end_of_page(&entries, segment.to);
+        if segment.is_orphans {
+            offer_orphans(pastry, turn, segment.from, end, &entries);
+        } else {
+            self.send_digests(pastry, turn, &segment, end, &entries);
+        }
+        if end != segment.to {
+            let rest = Segment { from: end.wrapping_add(one()), ..segment.clone() };
+            self.walk(turn, rest);
+        }
+        for partner in segment.partners {
+            self.close(partner, true);
+        }
+        self.walk_on(turn);
+    }
+
+    fn send_digests(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, segment: &Segment, end: Id, entries: &[Listed]) {
+        let mut sums: BTreeMap<Id, Sum> = segment.partners.iter().map(|id| (*id, Sum::default())).collect();
+        let now = seconds(turn);
+        for entry in entries.iter().filter(|entry| entry.expiry > now) {
+            let holders = holders(pastry, turn, &entry.key);
+            if holders.contains(&turn.site.me) {
+                for id in holders {
+                    if let Some(sum) = sums.get_mut(&id) {
+                        sum.add(entry);
+                    }
+                }
+            }
+        }
+        for (partner, sum) in sums {
+            let digest = sum.digest(turn, segment.from, end);
+            let owner = Owner::Digest { from: segment.from, to: end };
+            if turn.call(partner, Body::RangeDigest(digest), owner).is_some() {
+                self.upkeep.exchanges.entry(partner).or_default().open += 1;
+            } else {
+                self.fail(partner);
+            }
+        }
+    }
+
+    /// A partner asks us to compare a range.
+    pub(super) fn digest_asked(&mut self, turn: &mut Turn<'_>, from: Id, request: u64, digest: RangeDigest) {
+        if digest.scope.ring != turn.site.roster.ring().ring || self.is_overloaded() {
+            turn.count(Metric::Dropped);
+            return;
+        }
+        let scan =
+            StorageOperation::Scan { from: digest.from, to: digest.to, after: None, limit: KEYS_PER_MESSAGE_MAX };
+        self.begin_storage(turn, scan, Then::DigestScan { from, request, digest });
+    }
+
+    pub(super) fn digest_scanned(
+        &mut self,
+        pastry: &Pastry,
+        turn: &mut Turn<'_>,
+        from: Id,
+        request: u64,
+        digest: &RangeDigest,
+        result: StorageResult,
+    ) {
+        let StorageResult::Listed(entries) = result else { return };
+        let end = end_of_page(&entries, digest.to);
+        let shared = shared_with(pastry, turn, from, &entries);
+        let mut sum = Sum::default();
+        shared.iter().for_each(|entry| sum.add(entry));
+        if end == digest.to && sum.digest(turn, digest.from, digest.to).is_same(digest) {
+            turn.send(from, request, Body::RangeAgreed);
+        } else {
+            let listing = listing(turn, digest.from, end, &shared, ListingRole::Difference);
+            turn.send(from, request, Body::RangeListing(listing));
+        }
+    }
+
+    /// The partner agrees, or lists what it has; or it is silent.
+    pub(super) fn digest_answered(&mut self, turn: &mut Turn<'_>, partner: Id, from: Id, to: Id, answer: Answer) {
+        match answer {
+            Answer::Body(Body::RangeAgreed) => self.close(partner, true),
+            Answer::Body(Body::RangeListing(listing)) if is_part_of(&listing, from, to) => {
+                if listing.to != to {
+                    let rest = Segment {
+                        from: listing.to.wrapping_add(one()),
+                        to,
+                        partners: vec![partner],
+                        is_orphans: false,
+                    };
+                    self.walk(turn, rest);
+                }
+                self.merge(turn, partner, listing);
+            }
+            _ => {
+                self.close(partner, false);
+            }
+        }
+    }
+
+    /// A partner lists what we lack, or what it holds for us, of its own accord.
+    pub(super) fn listing_received(&mut self, turn: &mut Turn<'_>, from: Id, listing: RangeListing) {
+        if listing.role == ListingRole::Difference || listing.scope.ring != turn.site.roster.ring().ring {
+            turn.count(Metric::Unexpected);
+            return;
+        }
+        self.upkeep.exchanges.entry(from).or_default().open += 1;
+        self.merge(turn, from, listing);
+    }
+
+    fn merge(&mut self, turn: &mut Turn<'_>, from: Id, listing: RangeListing) {
+        if self.is_overloaded() {
+            turn.count(Metric::Dropped);
+            self.close(from, false);
+            return;
+        }
+        // Twice a page: we may hold more of this range than the partner, and must find each of its keys in ours.
+        let limit = 2 * KEYS_PER_MESSAGE_MAX;
+        let scan = StorageOperation::Scan { from: listing.from, to: listing.to, after: None, limit };
+        self.begin_storage(turn, scan, Then::MergeScan { from, listing });
+    }
+
+    pub(super) fn merge_scanned(
+        &mut self,
+        pastry: &mut Pastry,
+        turn: &mut Turn<'_>,
+        from: Id,
+        listing: RangeListing,
+        result: StorageResult,
+    ) {
+        let StorageResult::Listed(mine) = result else {
+            self.close(from, false);
+            return;
+        };
+        let end = if mine.len() < 2 * KEYS_PER_MESSAGE_MAX { listing.to } else { end_of_page(&mine, listing.to) };
+        let held: BTreeMap<Key, &Listed> = mine.iter().map(|entry| (entry.key, entry)).collect();
+        let mut later_leases = Vec::new();
+        for theirs in listing.entries.iter().filter(|entry| is_between(entry.key.placement(), listing.from, end)) {
+            match held.get(&theirs.key) {
+                Some(ours) if ours.version > theirs.version => {}
+                Some(ours) if ours.version == theirs.version => {
+                    if theirs.expiry > ours.expiry {
+                        later_leases.push((theirs.key, bounded_lease(turn, theirs.expiry)));
+                    }
+                }
+                _ => self.want(pastry, turn, from, theirs, &listing),
+            }
+        }
+        if !later_leases.is_empty() {
+            self.begin_storage(turn, StorageOperation::Touch { leases: later_leases }, Then::Nothing);
+        }
+        if listing.role == ListingRole::Difference {
+            let theirs: BTreeMap<Key, &ListingEntry> = listing.entries.iter().map(|e| (e.key, e)).collect();
+            let mut lacking = shared_with(pastry, turn, from, &mine);
+            lacking.retain(|ours| {
+                theirs.get(&ours.key).is_none_or(|t| (t.version, t.expiry) < (ours.version, ours.expiry))
+            });
+            for chunk in lacking.chunks(KEYS_PER_MESSAGE_MAX) {
+                let lacking = self::listing(turn, listing.from, listing.to, chunk, ListingRole::Lacking);
+                let request = turn.site.number();
+                turn.send(from, request, Body::RangeListing(lacking));
+            }
+        }
+        self.close(from, end == listing.to);
+        self.pull_more(turn);
+    }
+
+    /// Notes an object that we lack, if we belong to its holders.
+    fn want(
+        &mut self,
+        pastry: &mut Pastry,
+        turn: &mut Turn<'_>,
+        from: Id,
+        entry: &ListingEntry,
+        listing: &RangeListing,
+    ) {
+        let belongs = holders(pastry, turn, &entry.key).contains(&turn.site.me);
+        let in_scope = out_of_scope(pastry, turn, from, &listing.scope, &entry.key).is_none();
+        if !belongs || !in_scope || entry.expiry <= seconds(turn) {
+            return;
+        }
+        if self.upkeep.pulls.len() >= PULLS_MAX && !self.upkeep.pulls.contains_key(&entry.key) {
+            turn.count(Metric::Dropped);
+            self.fail(from);
+            return;
+        }
+        let pull = self.upkeep.pulls.entry(entry.key).or_insert(Pull {
+            version: entry.version,
+            expiry: entry.expiry,
+            sources: Vec::new(),
+            partners: Vec::new(),
+            is_open: false,
+        });
+        pull.expiry = pull.expiry.max(entry.expiry);
+        if entry.version > pull.version {
+            pull.version = entry.version;
+            pull.sources.clear();
+        }
+        if entry.version == pull.version && pull.sources.len() < PULL_SOURCES_MAX && !pull.sources.contains(&from) {
+            pull.sources.push(from);
+        }
+        if !pull.partners.contains(&from) {
+            pull.partners.push(from);
+            self.upkeep.exchanges.entry(from).or_default().open += 1;
+        }
+    }
+
+    /// Fetches what is wanted, as far as number and bytes allow; what the fewest have offered first.
+    pub(super) fn pull_more(&mut self, turn: &mut Turn<'_>) {
+        self.refill_budget(turn.now);
+        if self.upkeep.budget <= 0 {
+            if self.upkeep.pulls_open == 0 && !self.upkeep.pulls.is_empty() {
+                turn.due_in(SECOND / 4, Due::Pulls);
+            }
+            return;
+        }
+        let room = PULLS_OPEN_MAX.saturating_sub(self.upkeep.pulls_open);
+        if room == 0 {
+            return;
+        }
+        let mut waiting: Vec<(usize, Key)> =
+            self.upkeep.pulls.iter().filter(|(_, pull)| !pull.is_open).map(|(k, p)| (p.sources.len(), *k)).collect();
+        waiting.sort();
+        for (_, key) in waiting.into_iter().take(room) {
+            self.pull(turn, key);
+        }
+    }
+
+    fn pull(&mut self, turn: &mut Turn<'_>, key: Key) {
+        let source = self.upkeep.pulls.get_mut(&key).and_then(|pull| pull.sources.pop());
+        let fetch = Fetch { scope: turn.site.scope(), key };
+        match source.and_then(|source| turn.call(source, Body::Fetch(fetch), Owner::Pull(key))) {
+            Some(_) => {
+                if let Some(pull) = self.upkeep.pulls.get_mut(&key) {
+                    pull.is_open = true;
+                    self.upkeep.pulls_open += 1;
+                }
+            }
+            // Nobody is left to ask: the next round will tell.
+            None => self.end_pull(key, false),
+        }
+    }
+
+    pub(super) fn pull_answered(&mut self, turn: &mut Turn<'_>, key: Key, answer: Answer) {
+        let Some(pull) = self.upkeep.pulls.get(&key) else { return };
+        match answer {
+            Answer::Body(Body::FetchAnswer(FetchAnswer { outcome: FetchOutcome::Found { expiry, .. } }, value)) => {
+                self.upkeep.budget -= value.len() as i64;
+                let then = Then::PullVerified { key, value: value.clone(), expiry: expiry.max(pull.expiry) };
+                self.begin_verification(turn, key, value, then);
+            }
+            _ => self.pull_again(turn, key),
+        }
+    }
+
+    pub(super) fn pull_verified(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: Key,
+        value: Bytes,
+        expiry: Seconds,
+        result: ComputeResult,
+    ) {
+        match result {
+            ComputeResult::Verified { version } => {
+                let expiry = bounded_lease(turn, expiry);
+                let put = StorageOperation::Put { key, version, expiry, value };
+                self.begin_storage(turn, put, Then::PullPut { key });
+            }
+            ComputeResult::Refused(_) => self.pull_again(turn, key),
+        }
+    }
+
+    pub(super) fn pull_stored(&mut self, turn: &mut Turn<'_>, key: Key, result: &StorageResult) {
+        let is_good = matches!(result, StorageResult::Put | StorageResult::Superseded { .. });
+        if matches!(result, StorageResult::Put) {
+            turn.count(Metric::Replicated);
+        }
+        self.upkeep.pulls_open = self.upkeep.pulls_open.saturating_sub(1);
+        self.end_pull(key, is_good);
+        self.pull_more(turn);
+    }
+
+    /// This source would not do: the next one.
+    fn pull_again(&mut self, turn: &mut Turn<'_>, key: Key) {
+        self.upkeep.pulls_open = self.upkeep.pulls_open.saturating_sub(1);
+        if let Some(pull) = self.upkeep.pulls.get_mut(&key) {
+            pull.is_open = false;
+        }
+        self.pull(turn, key);
+        self.pull_more(turn);
+    }
+
+    fn end_pull(&mut self, key: Key, is_good: bool) {
+        if let Some(pull) = self.upkeep.pulls.remove(&key) {
+            for partner in pull.partners {
+                self.close(partner, is_good);
+            }
+        }
+    }
+
+    fn refill_budget(&mut self, now: Micros) {
+        let upkeep = &mut self.upkeep;
+        let elapsed = now.saturating_sub(upkeep.budget_at).min(SECOND);
+        upkeep.budget_at = now;
+        let refill = UPKEEP_BYTES_PER_SECOND * elapsed / SECOND;
+        upkeep.budget = (upkeep.budget + refill as i64).min(UPKEEP_BYTES_PER_SECOND as i64);
+    }
+
+    /// One thing that was open with a partner is done. When all are, and none failed, we have met.
+    fn close(&mut self, partner: Id, is_good: bool) {
+        let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) else { return };
+        exchange.has_failed |= !is_good;
+        exchange.open = exchange.open.saturating_sub(1);
+        if exchange.open == 0 {
+            if exchange.is_ours && !exchange.has_failed {
+                self.upkeep.met.insert(partner);
+            }
+            self.upkeep.exchanges.remove(&partner);
+        }
+    }
+
+    fn fail(&mut self, partner: Id) {
+        if let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) {
+            exchange.has_failed = true;
+        }
+    }
+}
+
+/// Sums over a range: of hashes, so that no object cancels another out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    count: u32,
+    content: u128,
+    leases: u128,
+}
+
+impl Sum {
+    fn add(&mut self, entry: &Listed) {
+        let hash = |what: &str, number: u64| {
+            let mut hasher = blake3::Hasher::new_derive_key(what);
+            hasher.update(&[entry.key.kind as u8]);
+            hasher.update(&entry.key.name.0);
+            hasher.update(&number.to_le_bytes());
+            let mut sum = [0; 16];
+            sum.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+            u128::from_le_bytes(sum)
+        };
+        self.count += 1;
+        self.content = self.content.wrapping_add(hash("ePOST 2026 range content", entry.version));
+        self.leases = self.leases.wrapping_add(hash("ePOST 2026 range lease", entry.expiry));
+    }
+
+    fn digest(&self, turn: &Turn<'_>, from: Id, to: Id) -> RangeDigest {
+        RangeDigest {
+            scope: turn.site.scope(),
+            from,
+            to,
+            count: self.count,
+            content: self.content.to_le_bytes(),
+            leases: self.leases.to_le_bytes(),
+        }
+    }
+}
+
+impl RangeDigest {
+    fn is_same(&self, other: &RangeDigest) -> bool {
+        (self.count, self.content, self.leases) == (other.count, other.content, other.leases)
+    }
+}
+
+/// Of a page of our own store, the unexpired objects that by our view belong on both of us.
+fn shared_with(pastry: &Pastry, turn: &Turn<'_>, partner: Id, entries: &[Listed]) -> Vec<Listed> {
+    let now = seconds(turn);
+    let is_shared = |entry: &&Listed| {
+        let holders = holders(pastry, turn, &entry.key);
+        entry.expiry > now && holders.contains(&turn.site.me) && holders.contains(&partner)
+    };
+    entries.iter().filter(is_shared).copied().collect()
+}
+
+fn listing(turn: &Turn<'_>, from: Id, to: Id, entries: &[Listed], role: ListingRole) -> RangeListing {
+    let entries = entries.iter().map(|e| ListingEntry { key: e.key, version: e.version, expiry: e.expiry });
+    RangeListing { scope: turn.site.scope(), from, to, entries: entries.collect(), role }
+}
+
+/// Offers the objects of a page that do not belong to us to the nearest of those they belong to.
+fn offer_orphans(pastry: &Pastry, turn: &mut Turn<'_>, from: Id, to: Id, entries: &[Listed]) {
+    let now = seconds(turn);
+    let mut offers: BTreeMap<Id, Vec<Listed>> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.expiry > now) {
+        let holders = holders(pastry, turn, &entry.key);
+        if let Some(first) = holders.first().filter(|_| !holders.contains(&turn.site.me)) {
+            offers.entry(*first).or_default().push(*entry);
+        }
+    }
+    for (holder, entries) in offers {
+        let orphans = listing(turn, from, to, &entries, ListingRole::Orphans);
+        let request = turn.site.number();
+        turn.send(holder, request, Body::RangeListing(orphans));
+    }
+}
+
+/// With whom we may share objects: our neighbours by who is alive and by the ring document, on both sides.
+fn partners(pastry: &Pastry, roster: &Roster, me: Id) -> Vec<Id> {
+    let parameters = &roster.ring().parameters;
+    let mut partners: BTreeSet<Id> = BTreeSet::new();
+    for side in pastry.sides(roster, usize::from(parameters.k)) {
+        partners.extend(side);
+    }
+    for side in certified_sides(roster, me, usize::from(parameters.k_head)) {
+        partners.extend(side);
+    }
+    partners.remove(&me);
+    partners.into_iter().collect()
+}
+
+/// The part of the ring in which the keys lie that we may be a holder of: between the outermost partners.
+fn neighbourhood(pastry: &Pastry, roster: &Roster, me: Id) -> (Id, Id) {
+    let parameters = &roster.ring().parameters;
+    let count = usize::from(parameters.k_head.max(parameters.k));
+    let [certified_left, certified_right] = certified_sides(roster, me, count);
+    let [live_left, live_right] = pastry.sides(roster, usize::from(parameters.k));
+    let is_small = pastry.knows_whole_ring() || roster.len() <= 2 * count + 1;
+    let left = certified_left.iter().chain(&live_left).max_by_key(|id| id.clockwise(me));
+    let right = certified_right.iter().chain(&live_right).max_by_key(|id| me.clockwise(**id));
+    match (left, right) {
+        (Some(left), Some(right)) if !is_small && me.clockwise(*right) < me.clockwise(*left) => (*left, *right),
+        _ => whole_ring(me),
+    }
+}
+
+/// The nearest `count` active hosts on either side, by the ring document.
+fn certified_sides(roster: &Roster, me: Id, count: usize) -> [Vec<Id>; 2] {
+    let near = |ids: &mut dyn Iterator<Item = Id>| {
+        let (mut chosen, mut hosts) = (Vec::new(), Vec::new());
+        for id in ids.filter(|id| roster.is_active(*id)) {
+            if chosen.len() == count {
+                break;
+            }
+            let host = roster.host(id);
+            if !hosts.contains(&host) {
+                hosts.push(host);
+                chosen.push(id);
+            }
+        }
+        chosen
+    };
+    [near(&mut roster.counter_clockwise_from(me)), near(&mut roster.clockwise_from(me))]
+}
+
+/// The placement id up to which a page of a scan is complete.
+fn end_of_page(entries: &[Listed], to: Id) -> Id {
+    match entries.last() {
+        Some(last) if entries.len() >= KEYS_PER_MESSAGE_MAX => last.key.placement(),
+        _ => to,
+    }
+}
+
+/// Whether a listing is about the beginning of the range asked for.
+fn is_part_of(listing: &RangeListing, from: Id, to: Id) -> bool {
+    listing.role == ListingRole::Difference && listing.from == from && is_between(listing.to, from, to)
+}
+
+/// Whether `id` lies clockwise between `from` and `to`, both included.
+fn is_between(id: Id, from: Id, to: Id) -> bool {
+    from.clockwise(id) <= from.clockwise(to)
+}
+
+/// The range that is the whole ring, beginning at `me`.
+fn whole_ring(me: Id) -> (Id, Id) {
+    (me, me.wrapping_sub(one()))
+}
+
+fn one() -> Id {
+    let mut bytes = [0; Id::LEN];
+    bytes[Id::LEN - 1] = 1;
+    Id(bytes)
+}
