@@ -1,0 +1,200 @@
+//! Goal: C02, C03, C06 and C07 (C01 is in `id`): routes end at the live node nearest to the key, in few hops, however
+//! nodes join and die.
+//! Method: whole overlays in virtual time; roots and leaf sets are compared with a sort of all live nodes, never with
+//! what the nodes believe. Seeds are fixed and printed.
+
+use net::id::Id;
+use net::limits::{LEAF_SET_EXCHANGE, SECOND};
+use net::machine::{Command, Metric, Reply, RequestId};
+use net::overlay::Overlay;
+use net::ring::Parameters;
+use net::sim::{Founding, NodeIndex, Weather, World, leaf_set_faults, live_root};
+
+const HALF: usize = 12;
+
+/// A seeded sequence for choices of the test itself.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let x = self.0 ^ (self.0 >> 29);
+        x.wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (x >> 32)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.roll() % end as u64) as usize
+    }
+
+    fn id(&mut self) -> Id {
+        let mut bytes = [0; 20];
+        bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&self.roll().to_le_bytes()[..chunk.len()]));
+        Id(bytes)
+    }
+}
+
+/// Hops of correct answers, and how many were wrong or missing.
+#[derive(Debug, Default)]
+struct Routes {
+    hops: Vec<u8>,
+    wrong: usize,
+    unanswered: usize,
+}
+
+impl Routes {
+    fn mean(&self) -> f64 {
+        self.hops.iter().map(|hops| f64::from(*hops)).sum::<f64>() / self.hops.len() as f64
+    }
+}
+
+/// Routes `count` questions from random live nodes to random keys, and compares each answer with brute force.
+fn route(world: &mut World<Overlay>, dice: &mut Dice, count: usize) -> Routes {
+    let live = world.live_ids();
+    let mut asked: Vec<(NodeIndex, RequestId, Id)> = Vec::new();
+    for _ in 0..count {
+        let node = world.index(live[dice.below(live.len())]).unwrap();
+        let target = dice.id();
+        let request = world.command(node, Command::Locate { target });
+        asked.push((node, request, target));
+        world.run_for(5_000);
+    }
+    world.run_for(20 * SECOND);
+    let mut routes = Routes::default();
+    for (node, request, target) in asked {
+        match world.take_reply(node, request) {
+            Some(Reply::Located { root, hops }) if Some(root) == live_root(&live, target) => routes.hops.push(hops),
+            Some(Reply::Located { .. }) => routes.wrong += 1,
+            _ => routes.unanswered += 1,
+        }
+    }
+    routes
+}
+
+/// A ring of `count` nodes that have all started at once and found each other.
+fn settled(seed: u64, count: usize) -> World<Overlay> {
+    let mut world = Founding::new(seed, count, Parameters::DEFAULT).world(seed, Weather::FAIR);
+    assert!(
+        world.run_until(120 * SECOND, |world| leaf_set_faults(world, HALF) == 0),
+        "seed {seed}: {} of {count} leaf sets are wrong",
+        leaf_set_faults(&world, HALF)
+    );
+    world
+}
+
+fn routes_reach_the_root(count: usize, questions: usize) {
+    let seed = 0xc02 + count as u64;
+    println!("seed {seed}, {count} nodes");
+    let mut world = settled(seed, count);
+    let rooted = world.metric(Metric::Rooted);
+    let routes = route(&mut world, &mut Dice(seed), questions);
+    assert_eq!((routes.wrong, routes.unanswered), (0, 0), "{count} nodes");
+    assert_eq!(world.metric(Metric::Rooted) - rooted, questions as u64, "each question is delivered once");
+}
+
+#[test]
+fn claim_02_routes_end_at_the_nearest_live_node() {
+    for count in [1, 2, 50] {
+        routes_reach_the_root(count, 10_000);
+    }
+    routes_reach_the_root(1_000, 10_000);
+}
+
+#[test]
+#[ignore = "slow: 5,000 nodes"]
+fn claim_02_routes_end_at_the_nearest_live_node_of_5000() {
+    routes_reach_the_root(5_000, 10_000);
+}
+
+fn hops_are_few(count: usize) {
+    let seed = 0xc03 + count as u64;
+    println!("seed {seed}, {count} nodes");
+    let mut world = settled(seed, count);
+    let routes = route(&mut world, &mut Dice(seed), 10_000);
+    assert_eq!((routes.wrong, routes.unanswered), (0, 0));
+    let log16 = (count as f64).log2() / 4.0;
+    let many = routes.hops.iter().filter(|hops| f64::from(**hops) > log16.ceil() + 1.0).count();
+    println!("{count} nodes: mean {:.3} hops, log16 {log16:.3}, {many} of 10,000 over", routes.mean());
+    assert!(routes.mean() <= log16);
+    assert!(many <= 10, "99.9 % are within one hop of the logarithm");
+}
+
+#[test]
+fn claim_03_hops_grow_with_the_logarithm() {
+    hops_are_few(1_000);
+}
+
+#[test]
+#[ignore = "slow: 10,000 nodes"]
+fn claim_03_hops_grow_with_the_logarithm_at_10000() {
+    hops_are_few(10_000);
+}
+
+#[test]
+fn claim_06_two_hundred_join_through_one_contact() {
+    let seed = 0xc06;
+    println!("seed {seed}");
+    let founding = Founding::new(seed, 300, Parameters::DEFAULT);
+    let ids = founding.ids();
+    let mut world = World::new(seed, Weather::FAIR, founding.trust(), 0);
+    let nodes: Vec<NodeIndex> = ids.iter().map(|id| world.add(*id)).collect();
+    for node in &nodes[..100] {
+        world.start(*node, founding.overlay(ids[*node], seed, Vec::new()));
+    }
+    assert!(world.run_until(120 * SECOND, |world| leaf_set_faults(world, HALF) == 0));
+    for node in &nodes[100..] {
+        world.start(*node, founding.overlay(ids[*node], seed, vec![ids[0]]));
+    }
+    let begun = world.now();
+    let done = world.run_until(300 * SECOND, |world| leaf_set_faults(world, HALF) == 0);
+    println!("exact after {} s", (world.now() - begun) / SECOND);
+    assert!(done, "{} leaf sets are wrong after 5 minutes", leaf_set_faults(&world, HALF));
+}
+
+#[test]
+fn claim_07_a_tenth_dies_at_once() {
+    let seed = 0xc07;
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    let mut world = settled(seed, 1_000);
+    let before = route(&mut world, &mut dice, 5_000);
+    let mut killed = 0;
+    while killed < 100 {
+        let node = dice.below(1_000);
+        if world.is_alive(node) {
+            world.kill(node);
+            killed += 1;
+        }
+    }
+    world.run_for(2 * LEAF_SET_EXCHANGE);
+    let after = route(&mut world, &mut dice, 5_000);
+    println!("hops before {:.3}, after {:.3}", before.mean(), after.mean());
+    assert_eq!((after.wrong, after.unanswered), (0, 0));
+    assert!(after.mean() <= before.mean() * 1.02);
+}
+
+#[test]
+fn claim_07_half_a_leaf_set_less_one_dies_side_by_side() {
+    let seed = 0xc07b;
+    println!("seed {seed}");
+    let mut world = settled(seed, 200);
+    let mut live = world.live_ids();
+    live.sort();
+    let dead = &live[50..50 + HALF - 1];
+    for id in dead {
+        let node = world.index(*id).unwrap();
+        world.kill(node);
+    }
+    world.run_for(2 * LEAF_SET_EXCHANGE);
+    // Every key that the dead were the roots of has another root, and all find it.
+    let rest = world.live_ids();
+    let mut dice = Dice(seed);
+    for id in dead {
+        for from in 0..20 {
+            let node = world.index(rest[dice.below(rest.len())]).unwrap();
+            let reply = world.ask(node, Command::Locate { target: *id });
+            let Some(Reply::Located { root, .. }) = reply else { panic!("no answer from {from}: {reply:?}") };
+            assert_eq!(Some(root), live_root(&rest, *id));
+        }
+    }
+    assert_eq!((route(&mut world, &mut dice, 1_000).wrong, leaf_set_faults(&world, HALF)), (0, 0));
+}
