@@ -34,6 +34,41 @@ fn mix(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// A seeded sequence, for the choices of a test.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// The sequence of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Dice {
+        Dice(mix(seed))
+    }
+
+    /// The next number.
+    pub fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    /// The next number below `end`, which is not 0.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.roll() % end as u64) as usize
+    }
+
+    /// The next id.
+    pub fn id(&mut self) -> Id {
+        let mut bytes = [0; Id::LEN];
+        bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&self.roll().to_le_bytes()[..chunk.len()]));
+        Id(bytes)
+    }
+
+    /// The next so many bytes.
+    pub fn bytes(&mut self, count: usize) -> Bytes {
+        (0..count).map(|_| self.roll() as u8).collect::<Vec<u8>>().into()
+    }
+}
+
 /// An organisation with its CA key and its ring, for tests.
 #[derive(Clone, Debug)]
 pub struct Founding {

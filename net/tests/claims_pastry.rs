@@ -8,30 +8,9 @@ use net::limits::{LEAF_SET_EXCHANGE, SECOND};
 use net::machine::{Command, Metric, Reply, RequestId};
 use net::overlay::Overlay;
 use net::ring::Parameters;
-use net::sim::{Founding, NodeIndex, Weather, World, leaf_set_faults, live_root};
+use net::sim::{Dice, Founding, NodeIndex, Weather, World, leaf_set_faults, live_root};
 
 const HALF: usize = 12;
-
-/// A seeded sequence for choices of the test itself.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let x = self.0 ^ (self.0 >> 29);
-        x.wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (x >> 32)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.roll() % end as u64) as usize
-    }
-
-    fn id(&mut self) -> Id {
-        let mut bytes = [0; 20];
-        bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&self.roll().to_le_bytes()[..chunk.len()]));
-        Id(bytes)
-    }
-}
 
 /// Hops of correct answers, and how many were wrong or missing.
 #[derive(Debug, Default)]
@@ -86,7 +65,7 @@ fn routes_reach_the_root(count: usize, questions: usize) {
     println!("seed {seed}, {count} nodes");
     let mut world = settled(seed, count);
     let rooted = world.metric(Metric::Rooted);
-    let routes = route(&mut world, &mut Dice(seed), questions);
+    let routes = route(&mut world, &mut Dice::new(seed), questions);
     assert_eq!((routes.wrong, routes.unanswered), (0, 0), "{count} nodes");
     assert_eq!(world.metric(Metric::Rooted) - rooted, questions as u64, "each question is delivered once");
 }
@@ -109,7 +88,7 @@ fn hops_are_few(count: usize) {
     let seed = 0xc03 + count as u64;
     println!("seed {seed}, {count} nodes");
     let mut world = settled(seed, count);
-    let routes = route(&mut world, &mut Dice(seed), 10_000);
+    let routes = route(&mut world, &mut Dice::new(seed), 10_000);
     assert_eq!((routes.wrong, routes.unanswered), (0, 0));
     let log16 = (count as f64).log2() / 4.0;
     let many = routes.hops.iter().filter(|hops| f64::from(**hops) > log16.ceil() + 1.0).count();
@@ -154,7 +133,7 @@ fn claim_06_two_hundred_join_through_one_contact() {
 fn claim_07_a_tenth_dies_at_once() {
     let seed = 0xc07;
     println!("seed {seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut world = settled(seed, 1_000);
     let before = route(&mut world, &mut dice, 5_000);
     let mut killed = 0;
@@ -187,7 +166,7 @@ fn claim_07_half_a_leaf_set_less_one_dies_side_by_side() {
     world.run_for(2 * LEAF_SET_EXCHANGE);
     // Every key that the dead were the roots of has another root, and all find it.
     let rest = world.live_ids();
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     for id in dead {
         for from in 0..20 {
             let node = world.index(rest[dice.below(rest.len())]).unwrap();

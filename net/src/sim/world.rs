@@ -172,6 +172,11 @@ impl<M: Machine> World<M> {
         self.nodes[node].adversary = Some(adversary);
     }
 
+    /// Makes a faulty node correct again.
+    pub fn reform(&mut self, node: NodeIndex) {
+        self.nodes[node].adversary = None;
+    }
+
     /// Gives a node a command; its reply is found by [`World::reply`].
     pub fn command(&mut self, node: NodeIndex, command: Command) -> RequestId {
         self.requests += 1;

@@ -1,0 +1,475 @@
+//! Goal: C14 to C18, C20, C24 (with what is here of C27 and C28): content blocks are where they belong, stay there,
+//! and are read right, whoever dies, joins or lies.
+//! Method: whole overlays in virtual time; holders are found by looking at every disk, and compared with a sort of all
+//! live nodes. Seeds are fixed and printed.
+
+use bytes::Bytes;
+use net::id::{Id, Key, Kind};
+use net::limits::SECOND;
+use net::machine::{Action, Command, Metric, Micros, Reply};
+use net::overlay::Overlay;
+use net::ring::Parameters;
+use net::sim::{Adversary, Dice, Founding, NodeIndex, Weather, World, live_closest, live_root};
+use net::wire::{Body, FetchAnswer, FetchOutcome};
+use std::cell::Cell;
+use std::rc::Rc;
+
+const MINUTE: Micros = 60 * SECOND;
+const HOUR: Micros = 60 * MINUTE;
+
+/// Starts a ring and lets it settle.
+fn ring(seed: u64, count: usize, parameters: Parameters) -> (Founding, World<Overlay>) {
+    println!("seed {seed}, {count} nodes");
+    let founding = Founding::new(seed, count, parameters);
+    let mut world = founding.world(seed, Weather::FAIR);
+    world.run_for(60 * SECOND);
+    (founding, world)
+}
+
+fn live_node(world: &World<Overlay>, dice: &mut Dice) -> NodeIndex {
+    let live = world.live_ids();
+    world.index(live[dice.below(live.len())]).expect("a live node is in the world")
+}
+
+/// Inserts a block from a random node; it must be stored.
+fn insert(world: &mut World<Overlay>, dice: &mut Dice, bytes: usize, expiry: u64) -> Key {
+    let value = dice.bytes(bytes);
+    let key = Key::of(Kind::Content, &value);
+    let node = live_node(world, dice);
+    let reply = world.ask(node, Command::Insert { key, value, expiry });
+    assert!(matches!(reply, Some(Reply::Stored { copies }) if copies >= 2), "{reply:?}");
+    key
+}
+
+fn insert_many(world: &mut World<Overlay>, dice: &mut Dice, count: usize) -> Vec<Key> {
+    let expiry = world.now() / SECOND + 28 * 86_400;
+    (0..count).map(|_| insert(world, dice, 100, expiry)).collect()
+}
+
+/// The live nodes that hold `key`, sorted.
+fn live_holders(world: &World<Overlay>, key: &Key) -> Vec<Id> {
+    let holding = world.nodes().filter(|node| world.is_alive(*node) && world.store(*node).get(key).is_some());
+    let mut ids: Vec<Id> = holding.map(|node| world.id(node)).collect();
+    ids.sort();
+    ids
+}
+
+fn closest(world: &World<Overlay>, key: &Key, count: usize) -> Vec<Id> {
+    let mut ids = live_closest(&world.live_ids(), key.placement(), count);
+    ids.sort();
+    ids
+}
+
+/// How many objects are not on all of their three closest live nodes.
+fn incomplete(world: &World<Overlay>, keys: &[Key]) -> usize {
+    let live = world.live_ids();
+    let is_complete = |key: &&Key| {
+        let mut closest = live_closest(&live, key.placement(), 3).into_iter();
+        closest.all(|id| world.index(id).is_some_and(|node| world.store(node).get(key).is_some()))
+    };
+    keys.len() - keys.iter().filter(is_complete).count()
+}
+
+#[test]
+fn claim_14_the_three_closest_hold_it_and_nobody_else() {
+    for count in [3, 5, 120] {
+        let seed = 0xc14 + count as u64;
+        let (_, mut world) = ring(seed, count, Parameters::DEFAULT);
+        let mut dice = Dice::new(seed);
+        let keys = insert_many(&mut world, &mut dice, 200);
+        world.run_for(5 * SECOND);
+        for key in &keys {
+            assert_eq!(live_holders(&world, key), closest(&world, key, 3), "{count} nodes");
+        }
+    }
+}
+
+#[test]
+fn claim_15_k_copies_again_after_each_event() {
+    let seed = 0xc15;
+    let founding = Founding::new(seed, 80, Parameters::DEFAULT);
+    println!("seed {seed}");
+    let mut world = World::new(seed, Weather::FAIR, founding.trust(), founding.ring.parameters.grace_s);
+    let ids = founding.ids();
+    for id in &ids {
+        world.add(*id);
+    }
+    for node in 0..60 {
+        world.start(node, founding.overlay(ids[node], seed, Vec::new()));
+    }
+    world.run_for(MINUTE);
+    let mut dice = Dice::new(seed);
+    let keys = insert_many(&mut world, &mut dice, 1_000);
+    world.run_for(10 * SECOND);
+    let mut slowest = 0;
+    for event in 0..16 {
+        if event % 2 == 0 {
+            let node = live_node(&world, &mut dice);
+            world.kill(node);
+            world.wipe(node);
+        } else {
+            let node = 60 + event / 2;
+            world.start(node, founding.overlay(ids[node], seed, Vec::new()));
+        }
+        let begun = world.now();
+        world.run_for(MINUTE);
+        while incomplete(&world, &keys) > 0 && world.now() < begun + 15 * MINUTE {
+            world.run_for(30 * SECOND);
+        }
+        slowest = slowest.max(world.now() - begun);
+        assert_eq!(incomplete(&world, &keys), 0, "event {event}: not restored within 15 minutes");
+    }
+    println!("slowest {} s", slowest / SECOND);
+}
+
+/// Nodes come and go for `hours`; `leaving` of them for good. Returns reads tried, reads failed, and objects lost.
+fn churn(seed: u64, count: usize, objects: usize, hours: u64, leaving: usize) -> (usize, usize, usize) {
+    let (founding, mut world) = ring(seed, count, Parameters::DEFAULT);
+    let mut dice = Dice::new(seed);
+    let keys = insert_many(&mut world, &mut dice, objects);
+    world.run_for(MINUTE);
+    let ids = founding.ids();
+    // Exponential with this mean, from a draw.
+    let lasting = |dice: &mut Dice, mean: Micros| {
+        let uniform = (dice.roll() >> 11) as f64 / (1u64 << 53) as f64;
+        (-(1.0 - uniform).ln() * mean as f64) as Micros
+    };
+    let begun = world.now();
+    let end = begun + hours * HOUR;
+    let of_node = |id: &Id| world_index(&ids, id);
+    let mut next: Vec<Micros> = ids.iter().map(|_| begun + lasting(&mut dice, 2 * HOUR)).collect();
+    let mut gone = vec![false; count];
+    let leave_every = (end - begun) / (leaving as u64 + 1);
+    let mut left = 0;
+    let (mut tried, mut failed) = (0, 0);
+    let mut open = Vec::new();
+    while world.now() < end {
+        world.run_for(10 * SECOND);
+        for (at, id) in ids.iter().enumerate() {
+            if next[at] > world.now() || gone[at] {
+                continue;
+            }
+            let node = world.index(*id).expect("in the world");
+            debug_assert_eq!(of_node(id), at);
+            if world.is_alive(node) {
+                world.kill(node);
+                next[at] = world.now() + lasting(&mut dice, HOUR / 2);
+            } else {
+                world.start(node, founding.overlay(*id, seed ^ world.now(), Vec::new()));
+                next[at] = world.now() + lasting(&mut dice, 2 * HOUR);
+            }
+        }
+        if left < leaving && world.now() > begun + leave_every * (left as u64 + 1) {
+            let node = live_node(&world, &mut dice);
+            world.kill(node);
+            world.wipe(node);
+            gone[world_index(&ids, &world.id(node))] = true;
+            left += 1;
+        }
+        let key = keys[dice.below(keys.len())];
+        let node = live_node(&world, &mut dice);
+        let ready = world.machine(node).is_some_and(|machine| machine.status().ready);
+        if ready {
+            open.push((node, world.command(node, Command::Lookup { key }), world.now()));
+        }
+        let now = world.now();
+        open.retain(|(node, request, asked)| match world.take_reply(*node, *request) {
+            Some(Reply::Found { .. }) => {
+                tried += 1;
+                false
+            }
+            Some(_) => {
+                (tried, failed) = (tried + 1, failed + 1);
+                false
+            }
+            // The reader itself died, most likely; otherwise a command must be answered in a minute.
+            None if now > asked + MINUTE => {
+                if world.is_alive(*node) && world.machine(*node).is_some_and(|m| m.status().in_flight > 0) {
+                    (tried, failed) = (tried + 1, failed + 1);
+                }
+                false
+            }
+            None => true,
+        });
+    }
+    // Lost is what is on no disk at all of those that may yet come back.
+    let is_lost = |key: &&Key| world.nodes().all(|node| world.store(node).get(key).is_none());
+    (tried, failed, keys.iter().filter(is_lost).count())
+}
+
+fn world_index(ids: &[Id], id: &Id) -> usize {
+    ids.iter().position(|other| other == id).expect("a member")
+}
+
+#[test]
+fn claim_16_small_churn_loses_nothing() {
+    let (tried, failed, lost) = churn(0xc16, 40, 200, 4, 2);
+    println!("{tried} reads, {failed} failed, {lost} lost");
+    assert_eq!(lost, 0);
+    assert!(failed * 1_000 <= tried, "{failed} of {tried} reads failed");
+}
+
+#[test]
+#[ignore = "slow: 200 nodes for a virtual day, twice"]
+fn claim_16_a_day_of_churn_loses_nothing() {
+    for leaving in [0, 20] {
+        let (tried, failed, lost) = churn(0xc16b, 200, 500, 24, leaving);
+        println!("{leaving} leave for good: {tried} reads, {failed} failed, {lost} lost");
+        assert_eq!(lost, 0);
+        assert!(leaving > 0 || failed * 1_000 <= tried, "{failed} of {tried} reads failed");
+    }
+}
+
+/// A replica that answers fetches wrongly: not at all, with a flipped bit, or that it has nothing.
+fn faulty(way: usize, counter: Rc<Cell<usize>>) -> Adversary {
+    Box::new(move |action| {
+        let Action::Send { to, mut message } = action else { return vec![action] };
+        if let Body::FetchAnswer(FetchAnswer { outcome: FetchOutcome::Found { .. } }, value) = &message.body {
+            counter.set(counter.get() + 1);
+            match way {
+                0 => return vec![],
+                1 => {
+                    let mut bytes = value.to_vec();
+                    let bit = counter.get() % (bytes.len() * 8);
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                    let Body::FetchAnswer(answer, _) = &message.body else { return vec![] };
+                    message.body = Body::FetchAnswer(*answer, Bytes::from(bytes));
+                }
+                _ => {
+                    message.body = Body::FetchAnswer(FetchAnswer { outcome: FetchOutcome::Absent }, Bytes::new());
+                }
+            }
+        }
+        vec![Action::Send { to, message }]
+    })
+}
+
+#[test]
+fn claim_17_every_read_is_right_with_two_of_three_replicas_faulty() {
+    let seed = 0xc17;
+    let (_, mut world) = ring(seed, 50, Parameters::DEFAULT);
+    let mut dice = Dice::new(seed);
+    let keys = insert_many(&mut world, &mut dice, 60);
+    world.run_for(5 * SECOND);
+    let misdeeds = Rc::new(Cell::new(0));
+    for (round, key) in keys.iter().enumerate() {
+        let mut holders = live_holders(&world, key);
+        let honest = holders.remove(dice.below(3));
+        let bad: Vec<NodeIndex> = holders.iter().map(|id| world.index(*id).unwrap()).collect();
+        for (which, node) in bad.iter().enumerate() {
+            // All pairs of ways, over nine rounds.
+            world.corrupt(*node, faulty((round / (1 + 2 * which)) % 3, misdeeds.clone()));
+        }
+        for _ in 0..4 {
+            let reader = live_node(&world, &mut dice);
+            if bad.contains(&reader) {
+                continue;
+            }
+            match world.ask(reader, Command::Lookup { key: *key }) {
+                Some(Reply::Found { value, .. }) => assert_eq!(Key::of(Kind::Content, &value), *key),
+                other => panic!("round {round}, honest {honest}: {other:?}"),
+            }
+        }
+        for node in bad {
+            world.reform(node);
+        }
+    }
+    println!("{} faulty answers", misdeeds.get());
+    assert!(misdeeds.get() > 60, "the faulty replicas were asked");
+}
+
+#[test]
+fn claim_18_load_follows_the_key_ranges() {
+    let seed = 0xc18;
+    println!("seed {seed}");
+    let founding = Founding::new(seed, 1_001, Parameters::DEFAULT);
+    let ids = founding.ids();
+    let mut world = World::new(seed, Weather::FAIR, founding.trust(), founding.ring.parameters.grace_s);
+    for id in &ids {
+        world.add(*id);
+    }
+    for node in 0..1_000 {
+        world.start(node, founding.overlay(ids[node], seed, Vec::new()));
+    }
+    world.run_for(90 * SECOND);
+    let mut dice = Dice::new(seed);
+    let expiry = world.now() / SECOND + 28 * 86_400;
+    let mut keys = Vec::new();
+    for _ in 0..8_000 {
+        let value = dice.bytes(32);
+        let key = Key::of(Kind::Content, &value);
+        let node = live_node(&world, &mut dice);
+        world.command(node, Command::Insert { key, value, expiry });
+        world.run_for(10_000);
+        keys.push(key);
+    }
+    world.run_for(20 * SECOND);
+    assert!(keys.iter().all(|key| live_holders(&world, key).len() == 3));
+
+    // Objects a node is the root of, and is found to hold, against the share of the ring nearest to it.
+    let mut live = world.live_ids();
+    live.sort();
+    let count = live.len();
+    let point =
+        |id: Id| f64::from_bits(0).max(u128::from_be_bytes(id.0[..16].try_into().unwrap()) as f64) / 2f64.powi(128);
+    let arc = |from: Id, to: Id| (point(to) - point(from)).rem_euclid(1.0);
+    let share =
+        |at: usize| (arc(live[(at + count - 1) % count], live[at]) + arc(live[at], live[(at + 1) % count])) / 2.0;
+    let mut rooted = vec![0usize; count];
+    for key in &keys {
+        let root = live_root(&live, key.placement()).unwrap();
+        assert!(world.store(world.index(root).unwrap()).get(key).is_some());
+        rooted[live.binary_search(&root).unwrap()] += 1;
+    }
+    // Neighbouring nodes are taken together until at least 8 objects are expected.
+    let (mut chi, mut bins, mut expected, mut seen) = (0.0, 0, 0.0, 0.0);
+    for (at, rooted) in rooted.iter().enumerate() {
+        expected += share(at) * keys.len() as f64;
+        seen += *rooted as f64;
+        if expected >= 8.0 {
+            chi += (seen - expected) * (seen - expected) / expected;
+            bins += 1;
+            (expected, seen) = (0.0, 0.0);
+        }
+    }
+    let df = f64::from(bins - 1);
+    // Wilson and Hilferty's approximation of the quantile at 0.999.
+    let limit = df * (1.0 - 2.0 / (9.0 * df) + 3.0902 * (2.0 / (9.0 * df)).sqrt()).powi(3);
+    println!("chi-squared {chi:.1} over {bins} bins; limit {limit:.1}");
+    assert!(chi < limit);
+
+    // A node joins: it gets what it is one of the three closest for, and nobody else gets anything.
+    let before: Vec<Vec<Id>> = keys.iter().map(|key| live_holders(&world, key)).collect();
+    world.start(1_000, founding.overlay(ids[1_000], seed, vec![ids[0]]));
+    world.run_for(12 * MINUTE);
+    let newcomer = ids[1_000];
+    for (key, before) in keys.iter().zip(&before) {
+        let after = live_holders(&world, key);
+        let gained: Vec<Id> = after.into_iter().filter(|id| !before.contains(id)).collect();
+        let due = live_closest(&world.live_ids(), key.placement(), 3).contains(&newcomer);
+        assert_eq!(gained, if due { vec![newcomer] } else { vec![] });
+    }
+}
+
+#[test]
+fn claim_20_a_flipped_bit_is_refused_and_the_next_replica_asked() {
+    let seed = 0xc20;
+    let (_, mut world) = ring(seed, 30, Parameters::DEFAULT);
+    let mut dice = Dice::new(seed);
+    let keys = insert_many(&mut world, &mut dice, 20);
+    world.run_for(5 * SECOND);
+    let flipped = Rc::new(Cell::new(0));
+    for key in &keys {
+        let holders = live_holders(&world, key);
+        let reader = loop {
+            let node = live_node(&world, &mut dice);
+            if !holders.contains(&world.id(node)) {
+                break node;
+            }
+        };
+        // The root and one more flip a bit; one good copy is enough.
+        let root = live_root(&world.live_ids(), key.placement()).unwrap();
+        let other = *holders.iter().find(|id| **id != root).unwrap();
+        let bad: Vec<NodeIndex> = [root, other].iter().map(|id| world.index(*id).unwrap()).collect();
+        bad.iter().for_each(|node| world.corrupt(*node, faulty(1, flipped.clone())));
+        let refused = world.metric(Metric::BlockRefused);
+        let reply = world.ask(reader, Command::Lookup { key: *key });
+        assert!(matches!(&reply, Some(Reply::Found { value, .. }) if Key::of(Kind::Content, value) == *key));
+        assert!(world.metric(Metric::BlockRefused) > refused, "the flipped bit was seen");
+        bad.iter().for_each(|node| world.reform(*node));
+    }
+    // A copy that a disk has lost is put back by the read that misses it.
+    let key = keys[0];
+    let root = world.index(live_root(&world.live_ids(), key.placement()).unwrap()).unwrap();
+    world.store_mut(root).lose(&key);
+    let reader = live_node(&world, &mut dice);
+    assert!(matches!(world.ask(reader, Command::Lookup { key }), Some(Reply::Found { .. })));
+    world.run_for(5 * SECOND);
+    assert!(world.store(root).get(&key).is_some());
+    assert!(world.metric(Metric::Repaired) >= 1);
+}
+
+#[test]
+fn claim_24_a_lease_ends_when_it_ends() {
+    let seed = 0xc24;
+    let parameters = Parameters { lease_s: 3_600, grace_s: 600, ..Parameters::DEFAULT };
+    let (_, mut world) = ring(seed, 20, parameters);
+    let mut dice = Dice::new(seed);
+    let expiry = world.now() / SECOND + 3_600;
+    let left: Vec<Key> = (0..40).map(|_| insert(&mut world, &mut dice, 64, expiry)).collect();
+    let kept: Vec<Key> = (0..40).map(|_| insert(&mut world, &mut dice, 64, expiry)).collect();
+    world.run_for(30 * MINUTE);
+    let node = live_node(&world, &mut dice);
+    let reply = world.ask(node, Command::Refresh { keys: kept.clone(), expiry: expiry + 7_200 });
+    assert!(matches!(reply, Some(Reply::Refreshed { known: 40 })), "{reply:?}");
+    // Until expiry and grace have passed nobody deletes anything.
+    while world.now() / SECOND < expiry + 600 {
+        assert!(left.iter().chain(&kept).all(|key| live_holders(&world, key).len() >= 3));
+        world.run_for(MINUTE);
+    }
+    // The next sweep of each disk, at most two minutes apart, takes the ones left; upkeep does not bring them back.
+    world.run_for(2 * MINUTE);
+    for _ in 0..20 {
+        assert!(left.iter().all(|key| live_holders(&world, key).is_empty()));
+        assert!(kept.iter().all(|key| live_holders(&world, key).len() >= 3));
+        world.run_for(MINUTE);
+    }
+}
+
+#[test]
+fn claim_27_a_refresh_is_one_message_a_holder_batch() {
+    let seed = 0xc27;
+    let (_, mut world) = ring(seed, 5, Parameters::DEFAULT);
+    let mut dice = Dice::new(seed);
+    let keys = insert_many(&mut world, &mut dice, 1_000);
+    let sent = Rc::new(Cell::new(0));
+    let counter = sent.clone();
+    world.corrupt(
+        0,
+        Box::new(move |action| {
+            counter.set(
+                counter.get()
+                    + usize::from(matches!(&action, Action::Send { message, .. }
+                if matches!(message.body, Body::Extend(_)))),
+            );
+            vec![action]
+        }),
+    );
+    let expiry = world.now() / SECOND + 29 * 86_400;
+    let reply = world.ask(0, Command::Refresh { keys: keys.clone(), expiry });
+    assert!(matches!(reply, Some(Reply::Refreshed { known: 1_000 })), "{reply:?}");
+    assert!(sent.get() <= 4, "{} messages to four other holders", sent.get());
+    world.run_for(SECOND);
+    for key in &keys {
+        let expiries: Vec<u64> =
+            world.nodes().filter_map(|node| world.store(node).get(key)).map(|stored| stored.expiry).collect();
+        assert!(expiries.iter().filter(|held| **held == expiry).count() >= 3);
+    }
+}
+
+#[test]
+fn claim_28_a_holder_that_was_away_adopts_the_later_lease() {
+    let seed = 0xc28;
+    let parameters = Parameters { lease_s: 3_600, grace_s: 1_800, ..Parameters::DEFAULT };
+    let (founding, mut world) = ring(seed, 12, parameters);
+    let mut dice = Dice::new(seed);
+    let expiry = world.now() / SECOND + 3_600;
+    let keys: Vec<Key> = (0..30).map(|_| insert(&mut world, &mut dice, 64, expiry)).collect();
+    world.run_for(5 * SECOND);
+    let away = 3;
+    world.kill(away);
+    let held: Vec<Key> = keys.iter().filter(|key| world.store(away).get(key).is_some()).copied().collect();
+    assert!(!held.is_empty());
+    world.run_for(10 * MINUTE);
+    let reply = world.ask(0, Command::Refresh { keys: keys.clone(), expiry: expiry + 7_200 });
+    assert!(matches!(reply, Some(Reply::Refreshed { known: 30 })), "{reply:?}");
+    world.run_for(60 * MINUTE);
+    // Back after the old lease has ended, but within the grace.
+    assert!(world.now() / SECOND > expiry);
+    let id = world.id(away);
+    world.start(away, founding.overlay(id, seed, Vec::new()));
+    world.run_for(8 * MINUTE);
+    for key in held {
+        assert_eq!(world.store(away).get(&key).map(|stored| stored.expiry), Some(expiry + 7_200));
+    }
+}
