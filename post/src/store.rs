@@ -6,6 +6,9 @@
 //! durable at its quorum; `get` returns verified bytes or nothing; `get_signed` returns the newest authentic
 //! block among the answers of at least a quorum, never "the first that came".
 
+pub mod concurrent;
+pub mod memory;
+
 use bytes::Bytes;
 use net::id::{Id, Key};
 use net::machine::{Micros, Seconds};
