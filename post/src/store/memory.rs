@@ -2,7 +2,8 @@
 //! through it, and can be made to fail.
 //!
 //! It is one honest holder with no quorum, no network and no lease sweep of its own ([`MemoryStore::sweep`] is
-//! called by the test). It checks the form and signature of blocks independently of the rest of the crate.
+//! called by the test). It checks the form and signature of signed blocks by code of its own; certificates as `net`
+//! does.
 //! Everything written or told is kept for later inspection, so it grows; it is not for a running node.
 
 use super::{ObjectStore, StoreError};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 use net::id::{Id, Key, Kind};
 use net::machine::{Micros, Seconds};
+use net::past::block::Trust;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
@@ -56,7 +58,7 @@ struct Held {
 struct State {
     now: Micros,
     entropy: Entropy,
-    authority: Option<[u8; 32]>,
+    trust: Option<Trust>,
     objects: BTreeMap<Key, Held>,
     lies: BTreeMap<Key, Bytes>,
     counts: Counts,
@@ -81,7 +83,7 @@ impl MemoryStore {
         let state = State {
             now,
             entropy: Entropy::new([0x5e; 32]),
-            authority: None,
+            trust: None,
             objects: BTreeMap::new(),
             lies: BTreeMap::new(),
             counts: Counts::default(),
@@ -95,9 +97,9 @@ impl MemoryStore {
         MemoryStore { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Sets the CA whose certificates are accepted. Without one, certificate blocks are refused.
-    pub fn set_authority(&self, public_key: [u8; 32]) {
-        self.state().authority = Some(public_key);
+    /// Sets whose certificates are accepted. Without it, certificate blocks are refused.
+    pub fn set_trust(&self, trust: Trust) {
+        self.state().trust = Some(trust);
     }
 
     /// Moves the clock on.
@@ -238,7 +240,7 @@ impl State {
     fn write(&mut self, key: Key, value: Bytes, expiry: Seconds) -> Result<(), StoreError> {
         self.written.push((key, value.clone()));
         let is_acknowledged = self.admit_write()?;
-        let version = legal_version(key, &value, self.authority.as_ref()).ok_or(StoreError::Refused)?;
+        let version = legal_version(key, &value, self.trust.as_ref()).ok_or(StoreError::Refused)?;
         self.store(key, version, value, expiry)?;
         if is_acknowledged { Ok(()) } else { Err(StoreError::Unavailable) }
     }
@@ -254,13 +256,10 @@ impl State {
 
 /// The version of a block that is legal for `key`: its name follows from its bytes, or from the public key it is
 /// signed with.
-fn legal_version(key: Key, value: &[u8], authority: Option<&[u8; 32]>) -> Option<u64> {
+fn legal_version(key: Key, value: &Bytes, trust: Option<&Trust>) -> Option<u64> {
     match key.kind {
         Kind::Identity | Kind::Head => signed_version(key, value),
-        Kind::Certificate => {
-            let _ = authority?;
-            None
-        }
+        Kind::Certificate => net::past::block::verify(&key, value, trust?).ok(),
         Kind::Content | Kind::Cluster | Kind::Fragment | Kind::Pending => {
             (Key::of(key.kind, value) == key).then_some(0)
         }
