@@ -13,11 +13,12 @@
 //! What it is not: no file is read or written here (the command line does that, with the bytes made here), and
 //! nothing decides when a certificate is renewed.
 //!
-//! Where to start: [`organisation`] tells how everything comes to be.
+//! Where to start: [`organisation`] tells how everything comes to be, [`keyfile`] how secrets are kept.
 
 pub mod address;
 pub mod authority;
 pub mod kem;
+pub mod keyfile;
 pub mod organisation;
 pub mod secrets;
 
