@@ -85,3 +85,20 @@ const _: () = assert!(PUBLISHED_KEM_KEYS_MAX + PUBLIC_LOGS_MAX + 2 <= XML_ELEMEN
 const _: () =
     assert!(KEY_SLOTS_MAX * 160 + KEM_KEYS_MAX * 48 + net::limits::CERTIFICATE_BYTES_MAX + 1024 <= KEY_FILE_BYTES_MAX);
 const _: () = assert!(CLOCK_SKEW_S < CERTIFICATE_GRACE_S);
+
+/// Longest encoded reference of a whole message that a notification carries.
+pub const MESSAGE_REFERENCE_BYTES_MAX: usize = 1 << 20;
+/// Largest notification.
+pub const NOTIFICATION_BYTES_MAX: usize = MESSAGE_REFERENCE_BYTES_MAX + (32 << 10);
+/// Largest receipt.
+pub const RECEIPT_BYTES_MAX: usize = 20 << 10;
+/// How long a notification may be under way, held by others while its recipient is away.
+pub const NOTIFICATION_HOLD_S: u64 = 60 * DAY_S;
+/// Most ids of notifications that one memory keeps.
+pub const SEEN_IDS_MAX: usize = 1 << 18;
+
+const _: () = assert!(NOTIFICATION_BYTES_MAX + 2 <= net::limits::PAYLOAD_BYTES_MAX);
+const _: () = assert!(net::limits::CERTIFICATE_BYTES_MAX + 2 * ADDRESS_BYTES_MAX + 2048 <= RECEIPT_BYTES_MAX);
+const _: () = assert!(RECEIPT_BYTES_MAX + 4096 <= NOTIFICATION_BYTES_MAX - MESSAGE_REFERENCE_BYTES_MAX);
+const _: () = assert!(SEEN_IDS_MAX * 40 <= 16 << 20);
+const _: () = assert!(NOTIFICATION_HOLD_S > CLOCK_SKEW_S * 100);

@@ -10,7 +10,6 @@ use super::kem::KemPublic;
 use super::secrets::Secrets;
 use crate::limits::{CERTIFICATE_GRACE_S, CLOCK_SKEW_S};
 use crate::store::{ObjectStore, StoreError};
-use bytes::Bytes;
 use net::id::Id;
 use net::machine::Seconds;
 use net::past::block::{Trust, certificate_key};
@@ -154,7 +153,7 @@ pub async fn publish<S: ObjectStore>(
 /// # Errors
 /// [`CertificateRefusal`].
 pub(crate) fn read_certificate(
-    der: &Bytes,
+    der: &[u8],
     trust: &Trust,
     address: &str,
 ) -> Result<UserCertificate, CertificateRefusal> {
