@@ -104,12 +104,15 @@ proptest! {
 
     #[test]
     fn edited_bytes_are_believed_by_nobody(which: prop::sample::Index, edits in proptest::collection::vec(edit(), 1..6)) {
-        let (name, valid) = &GOLDEN[which.index(GOLDEN.len())];
-        let mut bytes = valid.clone();
-        edits.iter().for_each(|edit| apply(&mut bytes, edit));
         // A key file stands on several slots: damage to one leaves the others good. Its own tests go byte by byte;
         // a private key carries no signature.
-        prop_assume!(bytes != *valid && name != "key.file" && name != "authority.key");
+        let judged: Vec<_> = GOLDEN.iter().filter(|(name, _)| name != "key.file" && name != "authority.key").collect();
+        let (name, valid) = judged[which.index(judged.len())];
+        let mut bytes = valid.clone();
+        edits.iter().for_each(|edit| apply(&mut bytes, edit));
+        if bytes == *valid {
+            return Ok(());
+        }
         prop_assert!(!is_believed_by_any(&bytes), "{name}");
     }
 

@@ -11,7 +11,7 @@
 use super::address;
 use crate::limits::ORGANISATION_NAME_BYTES_MAX;
 use bytes::Bytes;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use net::machine::Seconds;
 use rcgen::{
@@ -231,10 +231,12 @@ impl Authority {
     }
 }
 
-/// An Ed25519 private key as unencrypted PKCS#8 DER, the form TLS stacks read.
+/// An Ed25519 private key as unencrypted PKCS#8 DER. The first version of that form, without the public key: the
+/// second is not read by every TLS stack.
 #[must_use]
 pub fn private_key_der(key: &SigningKey) -> Zeroizing<Vec<u8>> {
-    let document = key.to_pkcs8_der().expect("an Ed25519 key always has a DER form");
+    let keypair = KeypairBytes { secret_key: key.to_bytes(), public_key: None };
+    let document = keypair.to_pkcs8_der().expect("an Ed25519 key always has a DER form");
     Zeroizing::new(document.as_bytes().to_vec())
 }
 

@@ -37,6 +37,10 @@ fn a_node_is_enrolled_with_certified_ids() {
     let key = Authority::open(&node.private_key, authority.certificate()).err();
     assert_eq!(key, Some(AuthorityError::WrongCertificate), "a node's key is readable, and not the authority's");
 
+    // As a TLS stack reads it, which is not the library that wrote it.
+    let tls_key = rcgen::KeyPair::try_from(&node.private_key[..]).unwrap();
+    assert_eq!(tls_key.public_key_raw(), read.public_key);
+
     let renewed =
         organisation::renew_node(&authority, &node.document, node.nonce, read.public_key, NOW + 9, &mut entropy);
     let renewed = parse_node(&renewed.unwrap(), &authority.public_key()).unwrap();
