@@ -84,10 +84,16 @@ impl Testbed {
         }
     }
 
+    /// Issues another certificate for the account, as of now.
+    pub(crate) fn issue_certificate(&self, secrets: &Secrets) -> Bytes {
+        let now = self.store.now() / 1_000_000;
+        organisation::renew_user(&self.authority, secrets, now, &mut self.entropy()).unwrap()
+    }
+
     /// Issues and publishes another certificate for the account, as of now.
     pub(crate) fn renew_certificate(&self, secrets: &Secrets) -> UserCertificate {
         let now = self.store.now() / 1_000_000;
-        let der = organisation::renew_user(&self.authority, secrets, now, &mut self.entropy()).unwrap();
+        let der = self.issue_certificate(secrets);
         run(self.store.put_signed(certificate_key(&secrets.address), der.clone(), now + 1000)).unwrap();
         parse_user(&der, &self.authority.public_key()).unwrap()
     }

@@ -129,8 +129,9 @@ pub async fn resolve<S: ObjectStore>(store: &S, trust: &Trust, address: &str) ->
     Ok(Contact { certificate, identity, version })
 }
 
-/// Publishes an account's certificate block and its identity block, in this order; `version` as of
-/// [`next_version`](super::block::next_version).
+/// Publishes an account's certificate block and its identity block; `version` as of
+/// [`next_version`](super::block::next_version). The identity block is put even when the certificate is not taken
+/// (another one of the same day is there already): her contact address must not depend on it.
 ///
 /// # Errors
 /// [`ResolveError::Identity`] if the identity is not fit to be signed, else [`ResolveError::Store`].
@@ -142,9 +143,9 @@ pub async fn publish<S: ObjectStore>(
     expiry: Seconds,
 ) -> Result<(), ResolveError> {
     let (key, block) = identity.sign(&secrets.root, version)?;
-    store.put_signed(certificate_key(&secrets.address), secrets.certificate.clone(), expiry).await?;
+    let certified = store.put_signed(certificate_key(&secrets.address), secrets.certificate.clone(), expiry).await;
     store.put_signed(key, block, expiry).await?;
-    Ok(())
+    Ok(certified?)
 }
 
 /// Reads a user's certificate that somebody handed us, and checks that it is for `address`; not the time, not

@@ -1,7 +1,7 @@
 //! Several store operations of one workflow in flight at once, a bounded number of them.
 //!
 //! `post` knows no runtime, so this polls its operations itself: at most
-//! [`STORE_OPERATIONS_MAX`](crate::limits::STORE_OPERATIONS_MAX) of them, all in the caller's task.
+//! [`STORE_OPERATIONS_MAX`] of them, all in the caller's task.
 
 use crate::limits::STORE_OPERATIONS_MAX;
 use std::collections::VecDeque;

@@ -111,3 +111,17 @@ fn a_contact_is_renewed_forwards_only() {
     assert_eq!(bed.run(contact.renew(&bed.store, &bed.trust)), Ok(()));
     assert_eq!(contact.node(), None, "a rolled back block is passed over");
 }
+
+#[test]
+fn a_certificate_that_is_not_taken_does_not_hide_the_account() {
+    let bed = Testbed::new();
+    let mut alice = bed.enrol("alice@epost.test");
+    let before = bed.run(bed.store.get_signed(certificate_key("alice@epost.test"))).unwrap().unwrap();
+    alice.certificate = bed.issue_certificate(&alice);
+    let moved = Identity { contact: None, ..bed.identity_of(&alice) };
+    let refused = bed.run(publish(&bed.store, &alice, &moved, bed.store.now() + 1, 1));
+    assert!(matches!(refused, Err(ResolveError::Store(StoreError::Superseded { .. }))), "the same day, other bytes");
+    let contact = bed.run(resolve(&bed.store, &bed.trust, "alice@epost.test")).unwrap();
+    assert_eq!(contact.node(), None);
+    assert_eq!(bed.run(bed.store.get_signed(certificate_key("alice@epost.test"))), Ok(Some(before)));
+}
