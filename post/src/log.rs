@@ -1,0 +1,2 @@
+//! Single-writer logs: how everything a user owns changes, and is found again from a single key.
+pub mod limits;
