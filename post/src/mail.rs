@@ -9,10 +9,16 @@
 //!
 //! Where to start: [`view`] is what a client sees of a folder; [`limits`] holds every bound.
 
+mod cbor;
+pub mod deliveries;
+pub mod folder;
 pub mod header;
 pub mod limits;
+pub mod mailbox;
 pub mod message;
+pub mod outbox;
 pub mod parts;
+pub mod references;
 pub mod structure;
 pub mod view;
 pub mod walk;
