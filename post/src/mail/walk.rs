@@ -79,7 +79,7 @@ impl Walker<'_> {
         };
         let end = match stop {
             Stop::End => self.message.len(),
-            Stop::Boundary { line, .. } => self.before_ending(line).max(body_start),
+            Stop::Boundary { line, .. } => self.before_ending(line).max(body_start).max(end_of_children(&content)),
         };
         name_safely(&mut fields, &content, depth);
         let is_counted = fields.kind.eq_ignore_ascii_case(b"text") || matches!(content, Content::Message(_));
@@ -305,6 +305,15 @@ fn name_safely(fields: &mut Fields, content: &Content, depth: usize) {
         (false, false) => return,
     };
     (fields.kind, fields.subtype, fields.parameters) = (safe.kind, safe.subtype, safe.parameters);
+}
+
+/// An empty part directly before a boundary line has no line ending to give to it: it ends where the line begins.
+fn end_of_children(content: &Content) -> usize {
+    match content {
+        Content::Single => 0,
+        Content::Multipart(parts) => parts.last().map_or(0, |part| part.end as usize),
+        Content::Message(message) => message.end as usize,
+    }
 }
 
 fn count_lines(body: &[u8]) -> u32 {

@@ -1,7 +1,9 @@
 //! Logs and mail over a store in memory that verifies every block as a replica would.
 
 mod corpus;
-
+mod folder;
+mod log;
+mod mailbox;
 mod parts;
 mod structure;
 

@@ -166,8 +166,9 @@ fn oracle(message: &[u8]) -> Option<Vec<Leaf>> {
     Some(leaves)
 }
 
-/// A random well-formed message; boundaries are never prefixes of text.
-fn generated(random: &mut Random, depth: usize, out: &mut String) {
+/// Appends a random well-formed entity to `out`, and to `expected` its leaves, as it knows them: an independent record of
+/// where everything is. Boundaries are never prefixes of text.
+fn generated(random: &mut Random, depth: usize, embeds: bool, out: &mut String, expected: &mut Vec<Leaf>) {
     match if depth == 0 { 2 } else { random.below(4) } {
         0 | 3 => {
             let boundary = format!("=_{:016x}", random.next());
@@ -177,34 +178,40 @@ fn generated(random: &mut Random, depth: usize, out: &mut String) {
             }
             for _ in 0..1 + random.below(4) {
                 *out += &format!("--{boundary}\r\n");
-                generated(random, depth - 1, out);
+                generated(random, depth - 1, embeds, out, expected);
                 *out += "\r\n";
             }
             *out += &format!("--{boundary}--\r\n");
         }
-        1 => {
+        1 if embeds => {
             *out += "Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n";
-            generated(random, depth - 1, out);
+            generated(random, depth - 1, embeds, out, expected);
         }
         _ => {
             *out += "Content-Type: text/plain; charset=utf-8\r\n\r\n";
-            for line in 0..random.below(4) {
+            let start = out.len();
+            for line in 0..1 + random.below(4) {
                 *out += &format!("{}line {line}", if line > 0 { "\r\n" } else { "" });
             }
+            expected.push(("text/plain".to_owned(), start..out.len()));
         }
     }
 }
 
 #[test]
-fn mail_parser_agrees_on_well_formed_messages() {
+fn a_well_formed_message_has_the_structure_it_was_made_with() {
     let seed = 0x5eed_0001;
     println!("seed {seed:#x}");
-    let mut random = Random(seed);
-    for _ in 0..2_000 {
-        let mut message = String::from("Subject: generated\r\n");
-        generated(&mut random, 4, &mut message);
-        assert_eq!(Some(leaves(message.as_bytes())), oracle(message.as_bytes()), "{message}");
+    let (mut random, mut agreeing) = (Random(seed), 0);
+    for number in 0..3_000 {
+        let (mut message, mut expected) = (String::from("Subject: generated\r\n"), Vec::new());
+        generated(&mut random, 5, number % 2 == 0, &mut message, &mut expected);
+        assert_eq!(leaves(message.as_bytes()), expected, "{message}");
+        agreeing += usize::from(oracle(message.as_bytes()) == Some(expected));
     }
+    // The second oracle loses its place after embedded messages that end inside several multiparts.
+    println!("mail-parser agrees on {agreeing} of 3000");
+    assert!(agreeing > 2_000);
 }
 
 #[test]
