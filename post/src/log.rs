@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!                     head v ── previous head's hash, writer epoch, sequence, marks
-//!                     │   │ └── snapshot (sealed object; the state after record s)
+//!                     │   │ └── snapshot (sealed objects; the state after record s)
 //!             cluster │   │ partial: handles of the latest 1..=50 records
 //!     ┌───────────────┘   └──────────┬──────┬─────┐
 //!   cluster ◄── cluster            record  record record      record: sequence, epoch, previous, ≤ 4 back references,
@@ -82,6 +82,10 @@ pub enum LogError {
     /// More bytes or entries than one record takes, or more than the log's bounds: the caller's mistake.
     #[error("too much for one record")]
     TooLarge,
+    /// So many records came after the last snapshot that the log might not be opened again: a snapshot must be written
+    /// before more is appended.
+    #[error("a snapshot must be written first")]
+    SnapshotDue,
     /// The newest head found is older than one this device has seen: replicas are lying, or the tail was lost.
     #[error("the newest head is version {seen}, but version {remembered} was seen before")]
     RolledBack {

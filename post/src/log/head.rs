@@ -5,7 +5,7 @@
 //!
 //!   0 hash of the previous head's block (zeros for the first)      5 latest full cluster, or null
 //!   1 writer epoch                                                 6 snapshot, or null:
-//!   2 number of records                                               [sealed reference, sequence, entries]
+//!   2 number of records                                               [[sealed reference…], sequence, entries]
 //!   3 number of entries                                            7 [high-water marks…]
 //!   4 [handles of the partial cluster's 0..=50 records]
 //! ```
@@ -13,13 +13,13 @@
 //! Invariants, checked whenever a head is read:
 //! - the partial cluster is empty only in a log without records;
 //! - the records before it fill whole clusters, and there is a cluster if and only if there are such records;
-//! - the snapshot lies within the log;
+//! - the snapshot lies within the log, and is of 1 to [`SNAPSHOT_OBJECTS_MAX`] objects;
 //! - the version is at least 1 and the writer epoch at least 1.
 
 use super::LogError;
 use super::cover::{cover, uncover};
 use super::keys::{ReadKeys, WriteKeys};
-use super::limits::{CLUSTER_RECORDS, MARKS_MAX};
+use super::limits::{CLUSTER_RECORDS, MARKS_MAX, SNAPSHOT_OBJECTS_MAX};
 use super::record::Handle;
 use crate::seal::Reference;
 use bytes::Bytes;
@@ -53,9 +53,9 @@ pub struct Head {
 /// Where a log's latest snapshot is.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Snapshot {
-    /// The sealed state.
+    /// The sealed state, cut into objects; at least one.
     #[n(0)]
-    pub reference: Reference,
+    pub objects: Vec<Reference>,
     /// The record after which it was the state.
     #[n(1)]
     pub sequence: u64,
@@ -119,10 +119,10 @@ impl Head {
         let is_full = self.partial.len() <= CLUSTER_RECORDS && clustered.is_multiple_of(CLUSTER_RECORDS as u64);
         let has_latest = self.partial.is_empty() == (self.sequence == 0);
         let has_cluster = self.cluster.is_some() == (clustered > 0);
-        let has_snapshot = self
-            .snapshot
-            .as_ref()
-            .is_none_or(|snapshot| snapshot.sequence <= self.sequence && snapshot.entries <= self.entries);
+        let has_snapshot = self.snapshot.as_ref().is_none_or(|snapshot| {
+            let is_within = snapshot.sequence <= self.sequence && snapshot.entries <= self.entries;
+            is_within && (1..=SNAPSHOT_OBJECTS_MAX).contains(&snapshot.objects.len())
+        });
         let is_written = self.version >= 1 && self.epoch >= 1 && self.marks.len() <= MARKS_MAX;
         is_full && has_latest && has_cluster && has_snapshot && is_written
     }

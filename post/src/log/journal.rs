@@ -82,8 +82,11 @@ pub struct Journal<S, T> {
 
 impl<S: ObjectStore, T: JournalState> Journal<S, T> {
     /// Opens the journal for writing, making it with the state `initial` if it does not exist. `initial` is also what the log's
-    /// entries are applied to while there is no snapshot, so it is the same every time. `remembered` is the highest
-    /// [`version`](Self::version) this device has seen, if it knows; without it, numbers are skipped to the marks.
+    /// entries are applied to while there is no snapshot, so it is the same every time.
+    ///
+    /// `remembered` is the [`version`](Self::version) after the last commit that was shown to anybody, if this device
+    /// has kept it durably since; an older head is then refused. Without it, numbers up to the marks may have been given
+    /// out in a tail that is lost, and are skipped.
     ///
     /// # Errors
     /// [`JournalError`]; nothing is held that would have to be resolved.

@@ -1,6 +1,6 @@
 //! The bounds of logs.
 
-use crate::limits::{BLOCK_BYTES_MAX, SIGNED_BLOCK_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES_MAX, OBJECT_BYTES_MAX, SIGNED_BLOCK_BYTES_MAX};
 use crate::seal::Reference;
 
 /// Records in a full cluster: M of the POST paper.
@@ -21,11 +21,18 @@ pub const MARKS_MAX: usize = 8;
 pub const MARK_STEP: u64 = 1_024;
 /// Fewest entries after a snapshot before the next one is due.
 pub const SNAPSHOT_ENTRIES_MIN: u64 = 500;
-/// Most records that opening a log reads back: beyond it, the log has lost its snapshot and is refused.
+/// Most records after a snapshot: the next append waits for one, so that a log can always be opened again.
 pub const RECORDS_SINCE_SNAPSHOT_MAX: u64 = 1 << 20;
+/// A snapshot is cut into objects of this many bytes.
+pub const SNAPSHOT_OBJECT_BYTES: usize = 32 << 20;
+/// Most objects of one snapshot.
+pub const SNAPSHOT_OBJECTS_MAX: usize = 32;
 
 const _: () = assert!(RECORD_ENTRIES_BYTES_MAX + RECORD_OVERHEAD_MAX <= BLOCK_BYTES_MAX);
 const _: () = assert!(CLUSTER_RECORDS * 34 + 256 <= CLUSTER_BYTES_MAX);
 // The head lists a partial cluster, a snapshot and the marks, and stays far below a signed block.
-const _: () = assert!(CLUSTER_RECORDS * 34 + Reference::LEN + MARKS_MAX * 9 + 512 < SIGNED_BLOCK_BYTES_MAX);
+const _: () = assert!(
+    CLUSTER_RECORDS * 34 + SNAPSHOT_OBJECTS_MAX * (Reference::LEN + 3) + MARKS_MAX * 9 + 512 < SIGNED_BLOCK_BYTES_MAX
+);
 const _: () = assert!(BACK_REFERENCES_MAX < CLUSTER_RECORDS);
+const _: () = assert!(SNAPSHOT_OBJECT_BYTES <= OBJECT_BYTES_MAX);

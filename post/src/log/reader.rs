@@ -5,7 +5,7 @@
 
 use super::head::Head;
 use super::keys::ReadKeys;
-use super::limits::{CLUSTER_RECORDS, RECORDS_SINCE_SNAPSHOT_MAX};
+use super::limits::{CLUSTER_RECORDS, RECORDS_SINCE_SNAPSHOT_MAX, SNAPSHOT_OBJECT_BYTES};
 use super::record::{Cluster, Record, cluster_key, record_key};
 use super::{LogError, LogStore};
 use crate::seal;
@@ -104,9 +104,15 @@ impl<S: ObjectStore> LogReader<S> {
     /// # Errors
     /// [`LogError::Missing`] or [`LogError::BadSnapshot`].
     pub async fn snapshot(&self, head: &Head) -> Result<Option<Bytes>, LogError> {
-        match &head.snapshot {
-            None => Ok(None),
-            Some(snapshot) => Ok(Some(seal::fetch(&*self.log.store, &snapshot.reference).await?)),
+        let Some(snapshot) = &head.snapshot else { return Ok(None) };
+        if snapshot.objects.iter().any(|object| object.length() > SNAPSHOT_OBJECT_BYTES as u64) {
+            return Err(LogError::BadSnapshot);
+        }
+        let gets = snapshot.objects.iter().map(|object| seal::fetch(&*self.log.store, object));
+        let mut objects = try_all(gets.collect::<Vec<_>>()).await?;
+        match &mut objects[..] {
+            [only] => Ok(Some(std::mem::take(only))),
+            _ => Ok(Some(Bytes::from(objects.concat()))),
         }
     }
 

@@ -13,11 +13,14 @@
 
 use super::head::{Head, Snapshot, hash_of};
 use super::keys::WriteKeys;
-use super::limits::{BACK_REFERENCES_MAX, CLUSTER_RECORDS, MARKS_MAX};
+use super::limits::{
+    BACK_REFERENCES_MAX, CLUSTER_RECORDS, MARKS_MAX, RECORDS_SINCE_SNAPSHOT_MAX, SNAPSHOT_OBJECT_BYTES,
+    SNAPSHOT_OBJECTS_MAX,
+};
 use super::reader::{LogReader, Tail};
 use super::record::{Cluster, Record, cluster_key, record_key};
 use super::{LogError, LogStore};
-use crate::seal::{self, SealError, Secret};
+use crate::seal::{self, Reference, SealError, Secret};
 use crate::store::{ObjectStore, StoreError};
 use bytes::Bytes;
 use net::id::{Key, Name};
@@ -124,9 +127,13 @@ impl<S: ObjectStore> LogWriter<S> {
     /// # Errors
     /// [`LogError::Unavailable`]: nothing happened. [`LogError::Unresolved`]: call [`resolve`](Self::resolve).
     /// [`LogError::TakenOver`]: this writer is finished. [`LogError::TooLarge`]: the caller's mistake.
+    /// [`LogError::SnapshotDue`]: nothing happened; write a snapshot first.
     pub async fn append(&mut self, entries: Vec<Bytes>, marks: &[u64]) -> Result<(), LogError> {
         self.check_ready()?;
         let mut head = self.next_head(marks);
+        if head.sequence - head.snapshot.as_ref().map_or(0, |s| s.sequence) >= RECORDS_SINCE_SNAPSHOT_MAX {
+            return Err(LogError::SnapshotDue);
+        }
         let mut live = Vec::new();
         let record = Record {
             sequence: head.sequence + 1,
@@ -166,14 +173,18 @@ impl<S: ObjectStore> LogWriter<S> {
     /// As [`append`](Self::append); the log's content is the same in every case.
     pub async fn snapshot(&mut self, state: &[u8]) -> Result<(), LogError> {
         self.check_ready()?;
-        let salt = Secret::salted(self.log.store.entropy());
-        let stored = seal::store(&*self.log.store, self.log.ring, &salt, state, self.log.expiry()).await;
-        let reference = stored.map_err(|error| match error {
-            SealError::TooLarge => LogError::TooLarge,
-            SealError::Store(error) => error.into(),
-        })?;
+        if state.len() > SNAPSHOT_OBJECT_BYTES * SNAPSHOT_OBJECTS_MAX {
+            return Err(LogError::TooLarge);
+        }
+        let mut objects = Vec::new();
+        let mut rest = state;
+        while objects.is_empty() || !rest.is_empty() {
+            let (object, after) = rest.split_at(rest.len().min(SNAPSHOT_OBJECT_BYTES));
+            objects.push(self.put_object(object).await?);
+            rest = after;
+        }
         let mut head = self.head.next(self.head_hash);
-        head.snapshot = Some(Snapshot { reference, sequence: head.sequence, entries: head.entries });
+        head.snapshot = Some(Snapshot { objects, sequence: head.sequence, entries: head.entries });
         self.send(head, Vec::new()).await
     }
 
@@ -194,15 +205,15 @@ impl<S: ObjectStore> LogWriter<S> {
     }
 
     /// The keys of every block that opening the log needs, for its leases: head, records and clusters after the snapshot.
-    /// The snapshot itself is an object: see [`snapshot_reference`](Self::snapshot_reference).
+    /// The snapshot itself is objects: see [`snapshot_objects`](Self::snapshot_objects).
     pub fn live_keys(&self) -> impl Iterator<Item = Key> {
         std::iter::once(self.keys.read().head_key()).chain(self.live.iter().map(|(_, key)| *key))
     }
 
-    /// The reference of the latest snapshot.
+    /// The references of the latest snapshot.
     #[must_use]
-    pub fn snapshot_reference(&self) -> Option<&seal::Reference> {
-        self.head.snapshot.as_ref().map(|snapshot| &snapshot.reference)
+    pub fn snapshot_objects(&self) -> &[Reference] {
+        self.head.snapshot.as_ref().map_or(&[], |snapshot| &snapshot.objects)
     }
 
     fn check_ready(&self) -> Result<(), LogError> {
@@ -220,6 +231,15 @@ impl<S: ObjectStore> LogWriter<S> {
             *mark = (*mark).max(*wanted);
         }
         head
+    }
+
+    async fn put_object(&self, object: &[u8]) -> Result<Reference, LogError> {
+        let salt = Secret::salted(self.log.store.entropy());
+        let stored = seal::store(&*self.log.store, self.log.ring, &salt, object, self.log.expiry()).await;
+        stored.map_err(|error| match error {
+            SealError::TooLarge => LogError::TooLarge,
+            SealError::Store(error) => error.into(),
+        })
     }
 
     async fn put_cluster(&self, head: &Head) -> Result<Name, LogError> {

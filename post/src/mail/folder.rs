@@ -178,6 +178,15 @@ pub struct Appends {
     pub effects: Vec<Effect>,
 }
 
+/// Planned copies from another folder.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Copies {
+    /// UID in the source and UID here, ascending.
+    pub pairs: Vec<(u32, u32)>,
+    /// What to commit.
+    pub effects: Vec<Effect>,
+}
+
 /// A folder at one moment. Cloning is cheap; copies share what they do not change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Folder {
@@ -315,16 +324,10 @@ impl Folder {
 
     /// Plans to take in copies of messages of `source`; UIDs that do not exist there are left out. With `is_move`, trying
     /// again after a crash finds what came through instead of making a second copy.
-    /// The pairs are (UID there, UID here).
     ///
     /// # Errors
     /// [`FolderError`]; then nothing is planned.
-    pub fn plan_copy(
-        &self,
-        source: &FolderView,
-        uids: &[u32],
-        is_move: bool,
-    ) -> Result<(Vec<(u32, u32)>, Vec<Effect>), FolderError> {
+    pub fn plan_copy(&self, source: &FolderView, uids: &[u32], is_move: bool) -> Result<Copies, FolderError> {
         let found: Vec<&Arc<Entry>> = existing(source, uids).collect();
         let messages = found.iter().map(|entry| NewMessage {
             flags: entry.flags.clone(),
@@ -338,7 +341,7 @@ impl Folder {
         let planned = self.plan_append(messages.collect())?;
         assert_eq!(planned.uids.len(), found.len());
         let pairs = found.iter().map(|entry| entry.uid).zip(planned.uids).collect();
-        Ok((pairs, planned.effects))
+        Ok(Copies { pairs, effects: planned.effects })
     }
 
     /// Plans a change of flags; UIDs that do not exist, and messages that would not change, are left out. One effect

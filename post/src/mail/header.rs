@@ -7,7 +7,7 @@
 //! The closed list (the only ways in which a fetched message may differ from the one submitted):
 //!
 //! 1. `Bcc` and `Resent-Bcc` are removed at submission ([`strip_bcc`]);
-//! 2. a trace is prepended at each recipient ([`HeaderEdit::prepend`]);
+//! 2. a trace is prepended at each recipient ([`HeaderEdit::at_delivery`], [`prepend_trace`]);
 //! 3. fields that only a receiving system may write are removed at delivery ([`forged_fields`]).
 
 use super::limits::{STRIPPED_FIELDS_MAX, TRACE_BYTES_MAX};
@@ -272,7 +272,7 @@ mod tests {
         }
         let beyond = HeaderEdit::new(Bytes::new(), vec![0..2, 4..9]).unwrap();
         assert_eq!(beyond.apply(Bytes::from_static(b"12345678")), Err(EditError::BadRanges));
-        for ranges in [vec![4..4], vec![4..6, 5..9], vec![5..9, 0..2]] {
+        for ranges in [vec![4..4, 6..7], vec![4..6, 5..9], vec![5..9, 0..2]] {
             assert_eq!(HeaderEdit::new(Bytes::new(), ranges), Err(EditError::BadRanges));
         }
     }

@@ -50,8 +50,8 @@ pub fn of_outbox(outbox: &Outbox) -> impl Iterator<Item = &MessageReference> {
 /// [`OpenError`], if the chunk list of its snapshot cannot be read.
 pub async fn keys_of_log<S: ObjectStore>(store: &S, writer: &LogWriter<S>) -> Result<Vec<Key>, OpenError> {
     let mut keys: Vec<Key> = writer.live_keys().collect();
-    if let Some(snapshot) = writer.snapshot_reference() {
-        keys.extend(seal::keys_of(store, snapshot).await?);
+    for object in writer.snapshot_objects() {
+        keys.extend(seal::keys_of(store, object).await?);
     }
     Ok(keys)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Every `.eml` file of the corpus, with its bytes.
-pub fn messages() -> Vec<(PathBuf, Vec<u8>)> {
+pub(super) fn messages() -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     collect(&package().join("resources"), &mut found);
     found.sort();

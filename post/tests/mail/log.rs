@@ -201,6 +201,19 @@ fn too_much_for_a_record_is_refused_and_changes_nothing() {
     assert_eq!(walked(&store), [Ok(2), Ok(1)]);
 }
 
+#[test]
+fn a_snapshot_may_be_of_several_objects_or_empty() {
+    let (store, mut writer) = filled(3);
+    for length in [0, 1, (32 << 20) + 1] {
+        let state = Random(length as u64).bytes(length);
+        run(writer.snapshot(&state)).unwrap();
+        assert_eq!(writer.snapshot_objects().len(), if length > 32 << 20 { 2 } else { 1 });
+        let opened = open(&store, None).unwrap();
+        assert_eq!((opened.snapshot.as_ref(), opened.records.len()), (Some(&state), 0));
+        writer = opened.writer;
+    }
+}
+
 /// What a scripted writer does: enough to turn a cluster over, write a snapshot, and raise marks.
 const STEPS: usize = 56;
 

@@ -157,7 +157,7 @@ fn the_outbox_keeps_a_message_until_its_last_recipient() {
     assert_eq!((refreshed.asked, refreshed.known), (2, 2), "head and record");
 
     let effect = journal.state().plan_sent(id, bob).unwrap();
-    run(journal.commit(&[effect.clone()])).unwrap();
+    run(journal.commit(std::slice::from_ref(&effect))).unwrap();
     let mut journal = open(Some(journal.version()));
     assert_eq!(journal.state().pending().next().unwrap().recipients, BTreeSet::from([carol.to_owned()]));
     assert_eq!(journal.state().plan_sent(id, bob), None);

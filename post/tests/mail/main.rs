@@ -10,7 +10,14 @@ mod structure;
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use post::log::LogStore;
+use post::log::journal::Journal;
 use post::log::keys::WriteKeys;
+use post::mail::folder::Folder;
+use post::mail::mailbox::Mailbox;
+use post::mail::message::{MessageReference, fetch_message, store_message};
+use post::mail::references::{of_folder, refresh_log, refresh_messages};
+use post::seal::Sealing;
+use post::store::ObjectStore;
 use post::store::memory::MemoryStore;
 use std::sync::Arc;
 
@@ -25,6 +32,28 @@ fn log_store(store: &MemoryStore) -> LogStore<MemoryStore> {
 
 fn private_keys(number: u8) -> WriteKeys {
     WriteKeys::private(SigningKey::from_bytes(&[number; 32]), [number ^ 0xff; 32])
+}
+
+/// Goal: a gateway can run every workflow in a task of its own, over any store. Method: the compiler.
+#[expect(dead_code, reason = "it is compiled, which is the test")]
+fn workflows_can_be_spawned<S: ObjectStore>(
+    log: LogStore<S>,
+    mut folder: Journal<S, Folder>,
+    mut mailbox: Journal<S, Mailbox>,
+    reference: &MessageReference,
+    sealing: &Sealing,
+) {
+    fn spawned<T: Send>(_: T) {}
+    let store = Arc::clone(&log.store);
+    spawned(store_message(&*store, sealing, &Bytes::new(), 0));
+    spawned(fetch_message(&*store, reference));
+    spawned(refresh_messages(&*store, [reference], 0));
+    spawned(refresh_messages(&*store, of_folder(&folder.state().view()), 0));
+    spawned(refresh_log(&*store, folder.writer(), 0));
+    spawned(folder.commit(&[]));
+    spawned(folder.resolve());
+    spawned(mailbox.maintain());
+    spawned(Journal::open(log, private_keys(1), None, Folder::new(1)));
 }
 
 /// A small generator of numbers, so that a failing run is repeated by its seed.

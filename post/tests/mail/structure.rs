@@ -22,7 +22,7 @@ fn check_invariants(message: &[u8]) -> Result<Structure, TestCaseError> {
         }
         let is_multipart = entity.fields.kind.eq_ignore_ascii_case(b"multipart");
         prop_assert_eq!(is_multipart, matches!(entity.content, Content::Multipart(_)));
-        prop_assert_eq!(is_multipart, entity.children().len() > 0 && !matches!(entity.content, Content::Message(_)));
+        prop_assert_eq!(is_multipart, !entity.children().is_empty() && !matches!(entity.content, Content::Message(_)));
     }
     let decoded = Structure::decode(&root.encode());
     prop_assert_eq!(decoded.as_ref(), Ok(&root));
