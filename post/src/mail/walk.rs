@@ -8,6 +8,8 @@
 //!   (RFC 2045, 5.2), so that the user sees what there is;
 //! - what is nested deeper than [`DEPTH_MAX`] or beyond [`PARTS_MAX`] entities is `application/octet-stream`,
 //!   or stays inside its parent's range;
+//! - a `message/rfc822` in base64 or quoted-printable (RFC 2046, 5.2.1, forbids it, some send it) is
+//!   `application/octet-stream`: its lines are no message until they are decoded;
 //! - a boundary line is `--boundary`, optionally `--`, then white space only; inner boundaries win over equal outer ones,
 //!   and an outer boundary ends everything inside it.
 //!
@@ -122,7 +124,7 @@ impl Walker<'_> {
                 return self.multipart(boundary.to_vec(), depth, default);
             }
         }
-        if may_nest && (fields.is("message", "rfc822") || fields.is("message", "global")) {
+        if may_nest && !is_encoded(fields) && (fields.is("message", "rfc822") || fields.is("message", "global")) {
             let (message, stop) = self.entity(depth + 1, DefaultType::Text);
             return (Content::Message(Box::new(message)), stop);
         }
@@ -292,6 +294,13 @@ fn text_field<'f>(said: &'f mut Fields, field: &Field<'_>) -> Option<&'f mut Opt
     places.into_iter().find(|(name, _)| field.is(name)).map(|(_, place)| place)
 }
 
+/// Whether the body is in an encoding that hides its lines.
+fn is_encoded(fields: &Fields) -> bool {
+    let plain: [&[u8]; 3] = [b"7bit", b"8bit", b"binary"];
+    let is_plain = |encoding: &Vec<u8>| plain.iter().any(|plain| encoding.eq_ignore_ascii_case(plain));
+    !fields.encoding.as_ref().is_none_or(is_plain)
+}
+
 /// Makes the media type agree with what was found inside.
 fn name_safely(fields: &mut Fields, content: &Content, depth: usize) {
     if !matches!(content, Content::Single) {
@@ -358,13 +367,14 @@ impl Value<'_> {
         self.bytes[start..self.at].to_vec()
     }
 
-    /// The next `; name=value`, wherever it is; an empty name for a parameter that is none.
+    /// The next `; name=value`, also where the semicolon is forgotten; an empty name for anything else.
     fn parameter(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
-        while self.peek()? != b';' {
-            self.at += 1;
-        }
-        self.at += 1;
         self.blank();
+        if self.peek()? == b';' {
+            self.at += 1;
+            self.blank();
+        }
+        self.peek()?;
         let start = self.at;
         while !matches!(self.peek(), None | Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'=')) {
             self.at += 1;

@@ -108,6 +108,33 @@ fn sections_are_slices_of_the_message() {
 }
 
 #[test]
+fn an_encoded_message_is_an_opaque_attachment() {
+    let part = "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: BASE64\r\n\r\nVG86IHg=\r\n";
+    let root = check_invariants(part.as_bytes()).unwrap();
+    assert!(root.fields.is("application", "octet-stream") && root.fields.is_base64());
+    assert_eq!(&part[root.body()], "VG86IHg=\r\n");
+    let plain = part.replace("BASE64", "8Bit");
+    assert!(matches!(check_invariants(plain.as_bytes()).unwrap().content, Content::Message(_)));
+}
+
+#[test]
+fn parameters_are_found_where_mailers_put_them() {
+    let cases = [
+        ("multipart/mixed\r\n\tboundary=\"b\"", "b"),
+        ("multipart/mixed ; ; charset=x; boundary = b ; y=z", "b"),
+        ("multipart/mixed (a; boundary=c) ;boundary=b(x)", "b(x)"),
+        ("multipart/mixed; junk; boundary=\"b\\\"q\" junk", "b\"q"),
+        ("multipart/mixed; BOUNDARY=\"b", "b"),
+    ];
+    for (field, boundary) in cases {
+        let message = format!("Content-Type: {field}\r\n\r\n--{boundary}\r\n\r\nx\r\n--{boundary}--\r\n");
+        let root = check_invariants(message.as_bytes()).unwrap();
+        assert_eq!(root.fields.parameter("boundary"), Some(boundary.as_bytes()), "{field}");
+        assert_eq!(root.children().len(), 1, "{field}");
+    }
+}
+
+#[test]
 fn hostile_nesting_and_numbers_stay_in_bounds() {
     let mut nested = String::new();
     for level in 0..DEPTH_MAX * 3 {
