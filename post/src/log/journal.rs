@@ -97,8 +97,12 @@ impl<S: ObjectStore, T: JournalState> Journal<S, T> {
         initial: T,
     ) -> Result<Journal<S, T>, JournalError> {
         let marks = raised(&initial.next_numbers());
+        let marks_count = marks.len();
         let Opened { writer, snapshot, records, is_tail_certain } =
             LogWriter::open(log, keys, remembered, marks).await?;
+        if writer.head().marks.len() != marks_count {
+            return Err(EffectError::Malformed.into());
+        }
         let mut state = match snapshot {
             Some(bytes) => T::decode(&bytes)?,
             None => initial,

@@ -18,6 +18,7 @@ use crate::limits::BLOCK_BYTES_MAX;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use net::id::{Key, Kind, Name};
+use zeroize::Zeroizing;
 
 const RECORD_MAGIC: &[u8; 4] = b"ePR1";
 const CLUSTER_MAGIC: &[u8; 4] = b"ePC1";
@@ -198,14 +199,14 @@ impl Cluster {
     }
 }
 
-fn encoded<T: Encode<()>>(body: &T) -> Vec<u8> {
-    minicbor::to_vec(body).expect("encoding into a Vec does not fail")
+fn encoded<T: Encode<()>>(body: &T) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(minicbor::to_vec(body).expect("encoding into a Vec does not fail"))
 }
 
 fn sealed(keys: &ReadKeys, magic: &[u8; 4], entropy: &[u8; 32], body: &[u8]) -> Bytes {
     Bytes::from([&magic[..], &cover(keys, magic, entropy, body)].concat())
 }
 
-fn opened(keys: &ReadKeys, magic: &[u8; 4], block: &[u8]) -> Option<zeroize::Zeroizing<Vec<u8>>> {
+fn opened(keys: &ReadKeys, magic: &[u8; 4], block: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     uncover(keys, magic, block.strip_prefix(magic)?)
 }

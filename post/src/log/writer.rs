@@ -128,6 +128,9 @@ impl<S: ObjectStore> LogWriter<S> {
     /// [`LogError::Unavailable`]: nothing happened. [`LogError::Unresolved`]: call [`resolve`](Self::resolve).
     /// [`LogError::TakenOver`]: this writer is finished. [`LogError::TooLarge`]: the caller's mistake.
     /// [`LogError::SnapshotDue`]: nothing happened; write a snapshot first.
+    ///
+    /// # Panics
+    /// If there are not as many marks as the log has.
     pub async fn append(&mut self, entries: Vec<Bytes>, marks: &[u64]) -> Result<(), LogError> {
         self.check_ready()?;
         let mut head = self.next_head(marks);

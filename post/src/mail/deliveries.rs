@@ -41,8 +41,9 @@ impl Deliveries {
         self.parts[usize::from(id[0])].contains_key(id)
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.count >= NOTIFICATIONS_MAX
+    /// Whether `more` deliveries can be remembered.
+    pub(super) fn has_room(&self, more: usize) -> bool {
+        more <= NOTIFICATIONS_MAX - self.count
     }
 
     /// Remembers a delivery, and forgets those of its part that are older than the memory.
@@ -54,6 +55,24 @@ impl Deliveries {
         part.retain(|_, at_s| *at_s >= horizon);
         part.insert(delivery.id, delivery.at_s);
         self.count = self.count - before + part.len();
+    }
+
+    /// Those that were written down: exactly these, none forgotten. `None` if there are too many or one is repeated.
+    pub(super) fn restored(deliveries: Vec<Delivery>) -> Option<Deliveries> {
+        let mut restored = Deliveries::default();
+        if !restored.has_room(deliveries.len()) {
+            return None;
+        }
+        for Delivery { id, at_s } in deliveries {
+            let part = Arc::make_mut(&mut restored.parts[usize::from(id[0])]);
+            if part.insert(id, at_s).is_some() {
+                return None;
+            }
+            restored.count += 1;
+            // The latest is never forgotten, so it tells how late it was.
+            restored.now_s = restored.now_s.max(at_s);
+        }
+        Some(restored)
     }
 
     /// All that are remembered, by id.

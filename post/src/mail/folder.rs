@@ -20,9 +20,7 @@
 //! - a message moved here twice by the same move (a retry after a crash) is here once, while it stays here.
 
 use super::deliveries::{Deliveries, Delivery};
-use super::limits::{
-    FOLDER_ENTRIES_MAX, HEADER_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX, MOVES_MAX, NOTIFICATIONS_MAX,
-};
+use super::limits::{FOLDER_ENTRIES_MAX, HEADER_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX, MOVES_MAX};
 use super::message::MessageReference;
 use super::structure::Structure;
 use super::view::{Entry, Flags, FolderView};
@@ -395,7 +393,7 @@ impl Folder {
         if self.deliveries.has(&delivery.id) {
             return Err(FolderError::Delivered);
         }
-        if self.deliveries.is_full() { Err(FolderError::TooManyDeliveries) } else { Ok(()) }
+        if self.deliveries.has_room(1) { Ok(()) } else { Err(FolderError::TooManyDeliveries) }
     }
 
     fn append(&mut self, append: &Append) -> Result<(), EffectError> {
@@ -406,7 +404,8 @@ impl Folder {
         if !is_new || is_repeated || message.check().is_err() {
             return Err(EffectError::Illegal);
         }
-        if self.view.entries.len() >= FOLDER_ENTRIES_MAX {
+        let has_room = message.delivery.is_none() || self.deliveries.has_room(1);
+        if self.view.entries.len() >= FOLDER_ENTRIES_MAX || !has_room {
             return Err(EffectError::Full);
         }
         if let Some(delivery) = message.delivery {
@@ -558,9 +557,7 @@ impl Written {
         let entries = &self.entries;
         let is_ascending = entries.windows(2).all(|pair| pair[0].uid < pair[1].uid);
         let is_below = entries.iter().all(|entry| entry.uid < self.uid_next && entry.modseq <= self.highest_modseq);
-        let is_bounded = entries.len() <= FOLDER_ENTRIES_MAX
-            && self.deliveries.len() <= NOTIFICATIONS_MAX
-            && self.moves.len() <= MOVES_MAX;
+        let is_bounded = entries.len() <= FOLDER_ENTRIES_MAX && self.moves.len() <= MOVES_MAX;
         let is_numbered = self.uid_validity >= 1 && self.uid_next >= 1 && self.highest_modseq >= 1;
         let is_whole = entries.iter().all(|entry| entry.message.check().is_ok());
         if !(self.version == VERSION && is_ascending && is_below && is_bounded && is_numbered && is_whole) {
@@ -572,8 +569,7 @@ impl Written {
             highest_modseq: self.highest_modseq,
             entries: entries.iter().map(|append| Arc::new(entry_of(append))).collect(),
         };
-        let mut deliveries = Deliveries::default();
-        self.deliveries.into_iter().for_each(|delivery| deliveries.remember(delivery));
+        let deliveries = Deliveries::restored(self.deliveries)?;
         Some(Folder { view: Arc::new(view), deliveries, moves: Arc::new(self.moves.into_iter().collect()) })
     }
 }
@@ -595,7 +591,7 @@ impl JournalState for Folder {
                 Ok(())
             }
             Effect::Remember { deliveries } => {
-                if self.deliveries.is_full() {
+                if !self.deliveries.has_room(deliveries.len()) {
                     return Err(EffectError::Full);
                 }
                 deliveries.iter().for_each(|delivery| self.deliveries.remember(*delivery));

@@ -17,6 +17,7 @@
 
 use super::limits::{DEPTH_MAX, PARTS_MAX};
 use minicbor::{Decode, Encode};
+use std::fmt;
 use std::ops::Range;
 
 /// One MIME entity of a message.
@@ -48,7 +49,7 @@ pub enum Content {
 }
 
 /// The MIME fields of an entity, as written in its header. Nothing is decoded; bytes above 127 may occur.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Fields {
     /// Media type, such as `text`; never empty.
@@ -166,6 +167,13 @@ impl Fields {
 
     fn is_embedded_message(&self) -> bool {
         self.is("message", "rfc822") || self.is("message", "global")
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // File names and descriptions are the user's mail: only the media type is shown.
+        write!(f, "{}/{}", self.kind.escape_ascii(), self.subtype.escape_ascii())
     }
 }
 

@@ -8,6 +8,7 @@ use super::message::MessageReference;
 use super::structure::Structure;
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 /// Flags of one message: the five system flags a client may set, and keywords.
@@ -28,7 +29,7 @@ pub struct Flags {
 }
 
 /// One message of a folder.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Entry {
     /// Unique in the folder for ever; ascending.
     pub uid: u32,
@@ -46,6 +47,13 @@ pub struct Entry {
     pub structure: Arc<Structure>,
     /// Where the message's objects are.
     pub message: MessageReference,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The header section is the user's mail: not shown.
+        write!(f, "Entry {} (modseq {}, {} bytes, {:?})", self.uid, self.modseq, self.size, self.flags)
+    }
 }
 
 /// A folder at one moment.
