@@ -354,6 +354,9 @@ fn a_notification_is_delivered_once() {
     });
     append(&mut journal, vec![later]);
     assert!(!journal.state().has_delivered(&[1; 32]));
+    // A snapshot forgets neither more nor less, even of what is overdue in other parts of the memory.
+    append(&mut journal, vec![delivered(4, 300 + 2 * NOTIFICATION_MEMORY_S), delivered(3, 5)]);
+    assert_eq!(Folder::decode(&Bytes::from(journal.state().encode())).as_ref(), Ok(journal.state()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Goal: the list of folders behaves as RFC 3501 says, serials are never given out twice, and the outbox keeps what
 //! was accepted until everybody has it. Method: examples through a journal, reopened.
 
-use super::{NOW, RING, log_store, private_keys};
+use super::{NOW, RING, Random, log_store, private_keys};
 use bytes::Bytes;
 use post::log::journal::{Journal, JournalState};
 use post::mail::mailbox::{Effect, FIRST_FOLDERS, Mailbox, MailboxError, legal_name};
@@ -167,4 +167,49 @@ fn the_outbox_keeps_a_message_until_its_last_recipient() {
     assert!(journal.state().is_empty() && open(Some(journal.version())).state().is_empty());
     assert_eq!(notification_id(id, bob), notification_id(id, "BOB@epost.test"));
     assert_ne!(notification_id(id, bob), notification_id(id, carol));
+}
+
+#[test]
+fn damaged_lists_and_outboxes_never_panic() {
+    let mut mailbox = Mailbox::new();
+    make(&mut mailbox, "a/b");
+    let store = MemoryStore::new(NOW);
+    let sealing = Sealing { ring: RING, shared: None };
+    let message = run(store_message(&store, &sealing, &Bytes::from_static(b"\r\nbody"), 1)).unwrap().reference;
+    let recipients = BTreeSet::from(["bob@epost.test".to_owned()]);
+    let submission =
+        Submission { id: SubmissionId([5; 32]), message, from: "a@epost.test".into(), recipients, at_s: 7 };
+    let mut outbox = Outbox::new();
+    let queue = outbox.plan_queue(submission).unwrap();
+    outbox.apply(&queue).unwrap();
+    let samples = [
+        mailbox.encode(),
+        Mailbox::encode_effect(&mailbox.plan_rename("a", "c").unwrap()),
+        outbox.encode(),
+        Outbox::encode_effect(&queue),
+    ];
+    let seed = 0xda3a_9ed1;
+    println!("seed {seed:#x}");
+    let mut random = Random(seed);
+    for _ in 0..20_000 {
+        let mut bytes = samples[random.below(samples.len())].clone();
+        for _ in 0..1 + random.below(3) {
+            let at = random.below(bytes.len());
+            bytes[at] = random.next() as u8;
+        }
+        bytes.truncate(1 + random.below(bytes.len() * 4));
+        let bytes = Bytes::from(bytes);
+        if let Ok(effect) = Mailbox::decode_effect(&bytes) {
+            let _ = mailbox.clone().apply(&effect);
+        }
+        if let Ok(effect) = Outbox::decode_effect(&bytes) {
+            let _ = outbox.clone().apply(&effect);
+        }
+        if let Ok(mailbox) = Mailbox::decode(&bytes) {
+            assert_eq!(Mailbox::decode(&Bytes::from(mailbox.encode())), Ok(mailbox));
+        }
+        if let Ok(outbox) = Outbox::decode(&bytes) {
+            assert_eq!(Outbox::decode(&Bytes::from(outbox.encode())), Ok(outbox));
+        }
+    }
 }

@@ -118,6 +118,15 @@ fn an_encoded_message_is_an_opaque_attachment() {
 }
 
 #[test]
+fn a_part_without_any_line_keeps_its_parents_around_it() {
+    // An inner multipart's only part is empty, and the outer boundary follows at once: found by the property above.
+    let empty = "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n\
+                 --i\r\n--o\r\n--o--\r\n";
+    let root = check_invariants(empty.as_bytes()).unwrap();
+    assert_eq!(root.part(&[1, 1]).map(|part| (part.header().len(), part.size())), Some((0, 0)));
+}
+
+#[test]
 fn parameters_are_found_where_mailers_put_them() {
     let cases = [
         ("multipart/mixed\r\n\tboundary=\"b\"", "b"),
