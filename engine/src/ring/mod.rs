@@ -1,0 +1,401 @@
+//! The disk on io_uring: one ring and one directory per shard thread.
+//!
+//! Reads, writes, syncs, allocation and unlinking go through the ring; opening and listing, which are rare, are plain calls.
+//! Batches, which are aligned, are written with O_DIRECT and RWF_DSYNC: one operation makes one batch durable, without
+//! passing the page cache. Checkpoints and reads of sealed segments go through the page cache, the latter so that the
+//! next read finds the pages resident and is served from the mapping without a copy. A segment being written is read with
+//! O_DIRECT, so that cached and direct access never meet on it.
+//!
+//! `unsafe` in this crate is here: pushing entries whose buffers must stay alive until their completion
+//! (this file), and the mapping (`mapping`).
+
+mod mapping;
+mod setup;
+
+pub use setup::Bell;
+pub(crate) use setup::{open_ring, pin_to_processor};
+
+use crate::disk::{Disk, DiskError, Done, FileName, Operation, Outcome, Token};
+use crate::limits::{BLOCK, RING_ENTRIES};
+use crate::open_error::OpenError;
+use bytes::Bytes;
+use io_uring::{IoUring, opcode, squeue, types};
+use mapping::Mapping;
+use rkyv::util::AlignedVec;
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One shard's directory on io_uring.
+///
+/// Fields are dropped in order: the ring last but for the bell, after `Drop` has waited for everything in flight.
+pub struct RingDisk {
+    ring: IoUring,
+    dir: PathBuf,
+    directory: Arc<File>,
+    files: BTreeMap<FileName, Handle>,
+    /// Operations in flight, by the number the kernel gives back. Owns their buffers.
+    flights: Vec<Option<Flight>>,
+    free: Vec<usize>,
+    done: VecDeque<Done>,
+    bell: Arc<Bell>,
+    bell_armed: bool,
+}
+
+struct Handle {
+    cached: Arc<File>,
+    /// Opened with O_DIRECT, where the file system has it.
+    direct: Option<Arc<File>>,
+    mapping: Option<Mapping>,
+}
+
+/// What an operation in flight owns until the kernel is done with it.
+enum Flight {
+    Write { token: Token, cached: Arc<File>, direct: Option<Arc<File>>, offset: u64, bytes: Bytes, durable: bool },
+    Read { token: Token, file: Arc<File>, offset: u64, buffer: AlignedVec<BLOCK>, filled: usize, wanted: Wanted },
+    Plain { token: Token, _file: Option<Arc<File>>, _path: Option<CString> },
+    Bell { _count: Box<[u8; 8]> },
+}
+
+/// The part of an aligned read that was asked for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    skip: usize,
+    length: usize,
+}
+
+impl RingDisk {
+    /// Opens `dir`, which must exist. To be called on the thread that will use it.
+    ///
+    /// # Errors
+    /// If there is no io_uring, too little memory may be locked, or the directory cannot be opened.
+    pub fn open(dir: &Path, bell: Arc<Bell>) -> Result<RingDisk, OpenError> {
+        let directory = File::open(dir).map_err(|source| OpenError::Io { path: dir.to_path_buf(), source })?;
+        Ok(RingDisk {
+            ring: open_ring(RING_ENTRIES)?,
+            dir: dir.to_path_buf(),
+            directory: Arc::new(directory),
+            files: BTreeMap::new(),
+            flights: Vec::new(),
+            free: Vec::new(),
+            done: VecDeque::new(),
+            bell,
+            bell_armed: false,
+        })
+    }
+
+    fn perform(&mut self, token: Token, operation: Operation) -> Result<(), DiskError> {
+        match operation {
+            Operation::Create { file } => {
+                self.handle(file, true)?;
+                self.finish(token, Ok(Outcome::Done));
+            }
+            Operation::Reserve { file, length } => {
+                let file = self.handle(file, false)?.cached.clone();
+                let entry = opcode::Fallocate::new(types::Fd(file.as_raw_fd()), length).build();
+                self.launch(Flight::Plain { token, _file: Some(file), _path: None }, |_| entry);
+            }
+            Operation::Write { file, offset, bytes, durable } => {
+                let handle = self.handle(file, false)?;
+                let (cached, direct) = (handle.cached.clone(), handle.direct.clone());
+                self.launch(Flight::Write { token, cached, direct, offset, bytes, durable }, entry_of);
+            }
+            Operation::Read { file, offset, length, keep } => self.read(token, file, offset, length, keep)?,
+            Operation::Sync { file } => {
+                let file = self.handle(file, false)?.cached.clone();
+                self.sync(token, file, types::FsyncFlags::DATASYNC);
+            }
+            Operation::SyncDirectory => self.sync(token, self.directory.clone(), types::FsyncFlags::empty()),
+            Operation::Unlink { file } => self.unlink(token, file)?,
+            Operation::List => {
+                let files = self.list()?;
+                self.finish(token, Ok(Outcome::Listed(files)));
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, token: Token, file: FileName, offset: u64, length: usize, keep: bool) -> Result<(), DiskError> {
+        let handle = self.handle(file, false)?;
+        let (file, start) = match &handle.direct {
+            Some(direct) if !keep => (direct.clone(), offset - offset % BLOCK as u64),
+            _ => (handle.cached.clone(), offset),
+        };
+        let skip = (offset - start) as usize;
+        let mut buffer = AlignedVec::new();
+        buffer.resize((skip + length).next_multiple_of(BLOCK), 0);
+        let wanted = Wanted { skip, length };
+        self.launch(Flight::Read { token, file, offset: start, buffer, filled: 0, wanted }, entry_of);
+        Ok(())
+    }
+
+    fn sync(&mut self, token: Token, file: Arc<File>, flags: types::FsyncFlags) {
+        let entry = opcode::Fsync::new(types::Fd(file.as_raw_fd())).flags(flags).build();
+        self.launch(Flight::Plain { token, _file: Some(file), _path: None }, |_| entry);
+    }
+
+    fn unlink(&mut self, token: Token, file: FileName) -> Result<(), DiskError> {
+        self.files.remove(&file);
+        let path = self.dir.join(file.to_string());
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| DiskError::NotFound)?;
+        let entry = opcode::UnlinkAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).build();
+        // The string's bytes are on the heap: moving the `CString` into the flight leaves the pointer good.
+        self.launch(Flight::Plain { token, _file: None, _path: Some(path) }, |_| entry);
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<(FileName, u64)>, DiskError> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(|error| failure(&error))? {
+            let entry = entry.map_err(|error| failure(&error))?;
+            if let Some(file) = entry.file_name().to_str().and_then(FileName::parse) {
+                files.push((file, entry.metadata().map_err(|error| failure(&error))?.len()));
+            }
+        }
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    fn handle(&mut self, file: FileName, create: bool) -> Result<&mut Handle, DiskError> {
+        use std::collections::btree_map::Entry;
+        match self.files.entry(file) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let path = self.dir.join(file.to_string());
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create(create).truncate(false);
+                let cached = options.open(&path).map_err(|error| failure(&error))?;
+                let segment = matches!(file, FileName::Segment(_));
+                let direct = segment
+                    .then(|| OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(&path).ok())
+                    .flatten();
+                Ok(entry.insert(Handle { cached: Arc::new(cached), direct: direct.map(Arc::new), mapping: None }))
+            }
+        }
+    }
+
+    /// Gives a flight its number and pushes its entry, which is made from the flight where it will stay.
+    fn launch(&mut self, flight: Flight, entry: impl FnOnce(&mut Flight) -> squeue::Entry) {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.flights.push(None);
+            self.flights.len() - 1
+        });
+        let flight = self.flights[number].insert(flight);
+        let entry = entry(flight).user_data(number as u64);
+        self.push(&entry);
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        loop {
+            // SAFETY: every pointer in an entry leads into heap memory owned by its `Flight` (a `Bytes`, an `AlignedVec`, a
+            // `CString`, a `Box`), which stays in `flights`, untouched, until the kernel's completion for it has been
+            // reaped; descriptors are of files the flight, or `self`, keeps open. `Drop` waits for all completions, and
+            // a leaked `RingDisk` leaks the flights with it.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return;
+            }
+            self.enter(0);
+        }
+    }
+
+    /// Hands pushed entries to the kernel and waits for `want` completions.
+    fn enter(&mut self, want: usize) {
+        match self.ring.submit_and_wait(want) {
+            Ok(_) => {}
+            // A signal, or a full completion queue: reaping makes progress.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
+            Err(error) => panic!("io_uring_enter failed on our own ring: {error}"),
+        }
+    }
+
+    fn reap(&mut self) {
+        loop {
+            let next = self.ring.completion().next();
+            let Some(completion) = next else { return };
+            self.completed(completion.user_data() as usize, completion.result());
+        }
+    }
+
+    fn completed(&mut self, number: usize, result: i32) {
+        let flight = self.flights[number].take().expect("the kernel completes each operation once");
+        self.free.push(number);
+        if matches!(flight, Flight::Bell { .. }) {
+            self.bell_armed = false;
+            return;
+        }
+        if matches!(-result, libc::EINTR | libc::EAGAIN) {
+            return self.again(flight);
+        }
+        let outcome = if result < 0 { Err(errno(-result)) } else { Ok(result as usize) };
+        match flight {
+            Flight::Write { token, cached, direct, offset, bytes, durable } => match outcome {
+                Err(error) => self.finish(token, Err(error)),
+                Ok(written) if written == bytes.len() => self.finish(token, Ok(Outcome::Done)),
+                // Nothing written and no error is not something to repeat for ever.
+                Ok(0) => self.finish(token, Err(DiskError::Failed { errno: libc::EIO })),
+                Ok(written) => {
+                    let bytes = bytes.slice(written..);
+                    self.again(Flight::Write {
+                        token,
+                        cached,
+                        direct,
+                        offset: offset + written as u64,
+                        bytes,
+                        durable,
+                    });
+                }
+            },
+            Flight::Read { token, file, offset, buffer, filled, wanted } => match outcome {
+                Err(error) => self.finish(token, Err(error)),
+                Ok(more) => self.read_more(token, file, offset, buffer, filled, wanted, more),
+            },
+            Flight::Plain { token, .. } => self.finish(token, outcome.map(|_| Outcome::Done)),
+            Flight::Bell { .. } => unreachable!("dealt with above"),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one flight")]
+    fn read_more(
+        &mut self,
+        token: Token,
+        file: Arc<File>,
+        offset: u64,
+        buffer: AlignedVec<BLOCK>,
+        filled: usize,
+        wanted: Wanted,
+        more: usize,
+    ) {
+        let filled = filled + more;
+        let needed = wanted.skip + wanted.length;
+        // A direct read ends in the middle of a block only at the end of the file.
+        if more > 0 && filled < needed && filled.is_multiple_of(BLOCK) {
+            return self.again(Flight::Read { token, file, offset, buffer, filled, wanted });
+        }
+        let end = filled.min(needed);
+        let bytes = Bytes::from_owner(buffer);
+        let bytes = if end <= wanted.skip { Bytes::new() } else { bytes.slice(wanted.skip..end) };
+        self.finish(token, Ok(Outcome::Read(bytes)));
+    }
+
+    fn again(&mut self, flight: Flight) {
+        match flight {
+            Flight::Plain { token, .. } => self.finish(token, Err(DiskError::Failed { errno: libc::EAGAIN })),
+            flight => self.launch(flight, entry_of),
+        }
+    }
+
+    fn finish(&mut self, token: Token, result: Result<Outcome, DiskError>) {
+        self.done.push_back(Done { token, result });
+    }
+
+    fn arm_bell(&mut self) {
+        if self.bell_armed {
+            return;
+        }
+        self.bell_armed = true;
+        let mut count = Box::new([0; 8]);
+        let entry = opcode::Read::new(types::Fd(self.bell.as_raw_fd()), count.as_mut_ptr(), 8).build();
+        self.launch(Flight::Bell { _count: count }, |_| entry);
+    }
+
+    fn in_flight(&self) -> usize {
+        self.flights.len() - self.free.len()
+    }
+}
+
+/// The entry of a read or write that lies where it will stay.
+fn entry_of(flight: &mut Flight) -> squeue::Entry {
+    match flight {
+        Flight::Write { cached, direct, offset, bytes, durable, .. } => {
+            let aligned = (bytes.as_ptr() as usize).is_multiple_of(BLOCK)
+                && bytes.len().is_multiple_of(BLOCK)
+                && offset.is_multiple_of(BLOCK as u64);
+            let file = direct.as_ref().filter(|_| aligned).unwrap_or(cached);
+            let length = u32::try_from(bytes.len()).expect("a write is below 4 GiB");
+            opcode::Write::new(types::Fd(file.as_raw_fd()), bytes.as_ptr(), length)
+                .offset(*offset)
+                .rw_flags(if *durable { libc::RWF_DSYNC } else { 0 })
+                .build()
+        }
+        Flight::Read { file, offset, buffer, filled, .. } => {
+            let rest = &mut buffer[*filled..];
+            let length = u32::try_from(rest.len()).expect("a read is below 4 GiB");
+            opcode::Read::new(types::Fd(file.as_raw_fd()), rest.as_mut_ptr(), length)
+                .offset(*offset + *filled as u64)
+                .build()
+        }
+        Flight::Plain { .. } | Flight::Bell { .. } => unreachable!("made where they are launched"),
+    }
+}
+
+fn errno(number: i32) -> DiskError {
+    match number {
+        libc::ENOSPC | libc::EDQUOT => DiskError::NoSpace,
+        libc::ENOENT => DiskError::NotFound,
+        errno => DiskError::Failed { errno },
+    }
+}
+
+fn failure(error: &io::Error) -> DiskError {
+    errno(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+impl Disk for RingDisk {
+    fn submit(&mut self, token: Token, operation: Operation) {
+        if let Err(error) = self.perform(token, operation) {
+            self.finish(token, Err(error));
+        }
+    }
+
+    fn poll(&mut self) -> Option<Done> {
+        if self.done.is_empty() {
+            if !self.ring.submission().is_empty() {
+                self.enter(0);
+            }
+            self.reap();
+        }
+        self.done.pop_front()
+    }
+
+    fn wait(&mut self) {
+        if !self.done.is_empty() {
+            return;
+        }
+        self.arm_bell();
+        self.enter(1);
+        self.reap();
+    }
+
+    fn resident(&mut self, file: FileName, offset: u64, length: usize) -> Option<Bytes> {
+        let handle = self.handle(file, false).ok()?;
+        if handle.mapping.is_none() {
+            handle.mapping = Mapping::of(&handle.cached).ok();
+        }
+        handle.mapping.as_ref()?.resident(offset, length)
+    }
+
+    fn release(&mut self, file: FileName) -> bool {
+        match self.files.get_mut(&file).and_then(|handle| handle.mapping.take()) {
+            Some(mapping) => mapping.is_unused(),
+            None => true,
+        }
+    }
+}
+
+impl Drop for RingDisk {
+    fn drop(&mut self) {
+        if self.bell_armed {
+            self.bell.ring();
+        }
+        while self.in_flight() > 0 {
+            self.enter(1);
+            self.reap();
+        }
+    }
+}

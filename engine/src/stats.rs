@@ -1,0 +1,83 @@
+//! Counters and gauges of a store, all plain numbers, summed over its shards.
+
+macro_rules! stats {
+    ($($(#[$doc:meta])+ $field:ident,)+) => {
+        /// What a store holds and has done since it was opened.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Stats { $($(#[$doc])+ pub $field: u64,)+ }
+
+        impl Stats {
+            /// Adds another shard's numbers.
+            pub fn add(&mut self, other: &Stats) {
+                $(self.$field = self.$field.saturating_add(other.$field);)+
+            }
+
+            /// Every number with its name, in declaration order, for a status page or a metrics exporter.
+            #[must_use]
+            pub fn fields(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($field), self.$field)),+]
+            }
+        }
+    };
+}
+
+stats! {
+    /// Shards in these numbers.
+    shards,
+    /// Objects in the index.
+    objects,
+    /// Leases held: one per object in this version.
+    leases,
+    /// Bytes of records (header, value, padding) that the index points to.
+    live_bytes,
+    /// Bytes allocated to segments that are neither live nor free to write: reclaimable by cleaning.
+    dead_bytes,
+    /// Bytes of files: segments, spares and checkpoints.
+    total_bytes,
+    /// Bytes the store may use.
+    capacity_bytes,
+    /// Segments in use (without spares).
+    segments,
+    /// Estimate of the index's memory.
+    index_bytes,
+    /// Puts acknowledged.
+    puts,
+    /// Gets answered.
+    gets,
+    /// Gets served without a copy from a mapping.
+    gets_mapped,
+    /// Gets that had to wait for the disk.
+    gets_cold,
+    /// Leases named in acknowledged touches.
+    touches,
+    /// Batches made durable.
+    batches,
+    /// Bytes written in batches, with headers and padding.
+    batch_bytes,
+    /// Sync operations besides the batches' own.
+    syncs,
+    /// Checkpoints written.
+    checkpoints,
+    /// Sweeps done.
+    sweeps,
+    /// Objects removed by sweeps.
+    expired,
+    /// Records copied by cleaning.
+    cleaned,
+    /// Segments freed.
+    segments_freed,
+    /// Damaged records or batches found (and never served).
+    corrupt,
+    /// Operations refused: full, read-only or too large.
+    refused,
+    /// Writes or reads the device failed.
+    device_errors,
+    /// Operations waiting or in flight.
+    queue_depth,
+    /// 1 per shard that takes no more changes.
+    read_only,
+    /// 1 per shard that deletes nothing because the clock jumped.
+    deletion_suspended,
+    /// Batches replayed when the store was opened.
+    replayed_batches,
+}

@@ -1,0 +1,289 @@
+//! One shard as a state machine: requests in, disk operations out, answers when they are durable.
+//!
+//! A [`Store`] has no thread and no clock. Whoever drives it calls [`Store::submit`] with requests, [`Store::turn`] to let
+//! it move, and [`Store::take`] for answers; between turns it may block in [`Store::wait`]. On a ring that is the shard's
+//! thread; in the crash tests it is the test, which cuts the power wherever it likes.
+//!
+//! The story of a put: `submit` lines it up; when fewer than two batches are in flight, `commit` takes what has lined up,
+//! `decide` looks at the index and says what each change means, its record goes into the batch and the index changes, the
+//! batch is written. When it and all before it are durable the answers go out (`commit` again). Until then a get of a
+//! changed key waits (`read`), so that nothing is told that a power cut could take back. If a write fails, the
+//! index is rolled back to what is durable and the answers are errors.
+//!
+//! What lies behind: `upkeep` cleans segments, writes checkpoints and frees dead segments; `recovery` puts all of it
+//! together again when the store is opened.
+
+mod commit;
+mod decide;
+mod index;
+mod log;
+mod read;
+mod recovery;
+mod segments;
+mod upkeep;
+
+pub(crate) use index::walk_order;
+pub(crate) use recovery::superblock;
+pub use recovery::{StoreError, create, open};
+
+use crate::disk::{Disk, Done, Operation, Token};
+use crate::format::Identity;
+use crate::key::Key;
+use crate::request::{Error, Request, Response};
+use crate::stats::Stats;
+use bytes::Bytes;
+use index::{Index, Slot};
+use log::{Log, Tail};
+use segments::Segments;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use upkeep::Upkeep;
+
+/// What one shard is held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Size of a segment; a multiple of a block.
+    pub segment_bytes: u32,
+    /// Bytes this shard may use.
+    pub capacity_bytes: u64,
+    /// Seconds after its end that a lease still protects.
+    pub grace_s: u64,
+    /// Largest believable step of the clock between sweeps.
+    pub clock_jump_s: u64,
+    /// Most objects in the index.
+    pub objects_max: usize,
+    /// Bytes of recent batches kept in memory.
+    pub tail_bytes: usize,
+    /// A checkpoint is due after this much log.
+    pub checkpoint_log_bytes: u64,
+}
+
+/// A change lined up for a batch.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// What somebody asked for. `compared` is the outcome of comparing a put's bytes with a stored version's.
+    Asked { tag: u64, request: Request, compared: Option<Compared> },
+    /// A live record read by cleaning, to be written again.
+    Survivor { key: Key, slot: Slot, account: u64, class: u8, lease_set: u64, value: Bytes },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Compared {
+    /// The slot whose record was compared.
+    slot: Slot,
+    same: bool,
+}
+
+/// What a disk operation in flight is for.
+#[derive(Debug)]
+enum Pending {
+    Batch,
+    Read(read::Reading),
+    PrepareCreate {
+        number: u32,
+    },
+    PrepareReserve {
+        number: u32,
+        reserved: u32,
+    },
+    PrepareDirectory {
+        number: u32,
+        reserved: u32,
+    },
+    Grow {
+        number: u32,
+        reserved: u32,
+    },
+    Upkeep {
+        round: u64,
+        step: upkeep::Step,
+    },
+    /// Its outcome changes nothing.
+    Aside,
+}
+
+/// One shard's store. See the module.
+pub struct Store<D: Disk> {
+    disk: D,
+    identity: Identity,
+    tick_s: u32,
+    settings: Settings,
+    index: Index,
+    segments: Segments,
+    log: Log,
+    tail: Tail,
+    changes: VecDeque<Change>,
+    survivors: VecDeque<Change>,
+    pending: HashMap<u64, Pending>,
+    token_next: u64,
+    /// Keys changed by batches that are not durable yet, with the last such batch.
+    unsettled: HashMap<Key, u64>,
+    /// Answers and reads that wait until a batch is durable.
+    waiting: BTreeMap<u64, Vec<read::Waiting>>,
+    readings: VecDeque<read::Reading>,
+    readings_in_flight: usize,
+    finished: VecDeque<(u64, Result<Response, Error>)>,
+    upkeep: Upkeep,
+    /// The last believed time of a sweep.
+    swept_s: Option<u64>,
+    write_faults: u64,
+    read_only: bool,
+    open_requests: u64,
+    counters: Stats,
+    #[cfg(test)]
+    pub(crate) flaw: Flaw,
+}
+
+/// Defects that tests plant to see that they are caught.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Flaw {
+    #[default]
+    None,
+    /// Acknowledge batches when they are submitted.
+    AckBeforeDurable,
+    /// Free dead segments without a checkpoint.
+    FreeBeforeCheckpoint,
+    /// Write no lease records.
+    ForgetLeases,
+    /// Serve values without checking them.
+    SkipVerification,
+}
+
+impl<D: Disk> Store<D> {
+    /// Takes an operation. Its answer comes from [`Store::take`] under the same tag, exactly once.
+    pub fn submit(&mut self, tag: u64, request: Request) {
+        self.open_requests += 1;
+        match request {
+            Request::Get { key } => self.get(tag, key),
+            Request::Scan { from, to, after, limit } => self.scan(tag, from, to, after, limit),
+            change => self.changes.push_back(Change::Asked { tag, request: change, compared: None }),
+        }
+    }
+
+    /// Lets everything move that can move without waiting. Returns whether something did.
+    pub fn turn(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(done) = self.disk.poll() {
+            moved = true;
+            self.complete(done);
+        }
+        moved |= self.settle();
+        moved |= self.advance_upkeep();
+        while self.build_batch() {
+            moved = true;
+        }
+        moved |= self.start_readings();
+        moved
+    }
+
+    /// Blocks until the disk has something, or the shard is woken.
+    pub fn wait(&mut self) {
+        self.disk.wait();
+    }
+
+    /// The next finished operation.
+    pub fn take(&mut self) -> Option<(u64, Result<Response, Error>)> {
+        self.finished.pop_front()
+    }
+
+    /// Whether everything submitted has been answered and nothing is in flight.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open_requests == 0 && self.finished.is_empty() && self.pending.is_empty() && self.upkeep.is_idle()
+    }
+
+    /// Asks for a checkpoint, so that the next opening is quick. Done when [`Store::is_idle`] holds again.
+    pub fn request_checkpoint(&mut self) {
+        self.upkeep.request_checkpoint();
+    }
+
+    /// Numbers for the operator.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            shards: 1,
+            objects: self.index.len() as u64,
+            leases: self.index.len() as u64,
+            live_bytes: self.segments.live_bytes(),
+            dead_bytes: self.segments.dead_bytes(),
+            total_bytes: self.total_bytes(),
+            capacity_bytes: self.settings.capacity_bytes,
+            segments: self.segments.in_use(),
+            index_bytes: self.index.len() as u64 * Index::BYTES_PER_OBJECT,
+            queue_depth: self.open_requests,
+            read_only: u64::from(self.read_only),
+            ..self.counters
+        }
+    }
+
+    fn total_bytes(&self) -> u64 {
+        let next = self.log.next.map_or(0, |ready| u64::from(ready.reserved));
+        self.segments.allocated_bytes() + next + self.upkeep.checkpoint_bytes()
+    }
+
+    /// Segments this shard may still open within its capacity.
+    fn segments_free(&self) -> u64 {
+        let claimed = self.segments.in_use() + u64::from(self.log.next.is_some() || self.log.preparing);
+        let for_segments = self.settings.capacity_bytes.saturating_sub(self.upkeep.checkpoint_bytes());
+        (for_segments / u64::from(self.settings.segment_bytes)).saturating_sub(claimed)
+    }
+
+    fn start(&mut self, operation: Operation, pending: Pending) -> u64 {
+        let token = self.token_next;
+        self.token_next += 1;
+        self.pending.insert(token, pending);
+        self.disk.submit(Token(token), operation);
+        token
+    }
+
+    fn complete(&mut self, done: Done) {
+        let Done { token: Token(token), result } = done;
+        let Some(pending) = self.pending.remove(&token) else {
+            return;
+        };
+        if result.is_err() {
+            self.counters.device_errors += 1;
+        }
+        match pending {
+            Pending::Batch => self.batch_written(token, result.map(|_| ())),
+            Pending::Read(reading) => {
+                self.readings_in_flight -= 1;
+                self.reading_done(reading, result);
+            }
+            Pending::PrepareCreate { number } => self.prepared_create(number, result.err()),
+            Pending::PrepareReserve { number, reserved } => self.prepared_reserve(number, reserved, result.err()),
+            Pending::PrepareDirectory { number, reserved } => self.prepared(number, reserved, result.err()),
+            Pending::Grow { number, reserved } => self.grown(number, reserved, result.err()),
+            Pending::Upkeep { round, step } => self.upkeep_done(round, step, result),
+            Pending::Aside => {}
+        }
+    }
+
+    fn finish(&mut self, tag: u64, result: Result<Response, Error>) {
+        assert!(self.open_requests > 0, "every answer belongs to a request");
+        self.open_requests -= 1;
+        match &result {
+            Ok(Response::Put) => self.counters.puts += 1,
+            Ok(Response::Got(_)) => self.counters.gets += 1,
+            Err(Error::Full | Error::ReadOnly | Error::TooLarge) => self.counters.refused += 1,
+            _ => {}
+        }
+        self.finished.push_back((tag, result));
+    }
+
+    /// Changes the index and the accounts; returns what was there.
+    fn set_slot(&mut self, key: Key, slot: Option<Slot>) -> Option<Slot> {
+        let old = self.index.set(key, slot);
+        self.segments.account(old, slot);
+        old
+    }
+
+    /// The first tick at or after this second.
+    fn tick(&self, expiry_s: u64) -> u32 {
+        u32::try_from(expiry_s.div_ceil(u64::from(self.tick_s))).unwrap_or(u32::MAX)
+    }
+
+    fn seconds(&self, tick: u32) -> u64 {
+        u64::from(tick) * u64::from(self.tick_s)
+    }
+}

@@ -1,0 +1,514 @@
+//! Making a store, and putting it together again after it was closed, killed, or lost power.
+//!
+//! The state is the newest sound checkpoint plus the batches of the log behind it, in order. All that is written behind a
+//! checkpoint lies in segments that were open then or opened later; those are read whole, and a batch counts only if its
+//! header, link and payloads fit. What is found beyond the end is judged like this:
+//!
+//! - *Abandoned batches.* A segment's header says with which batch it began. Batches with that number or a higher one in
+//!   segments of lower generation were given up before it was opened, and are void.
+//! - *The tail.* At the first batch that is missing, torn or does not continue the chain, the log ends: it was not
+//!   acknowledged.
+//! - *Rot.* Unless there are batches two or more further on: those were written only after the missing one was
+//!   durable, so it was acknowledged and the disk has damaged it. It is counted, what is sound of it is kept, and
+//!   recovery goes on behind it. (Rot in the very last two batches looks like a tear and is treated as one.)
+//!
+//! Recovery changes nothing on disk, so it can be cut short anywhere and begun again.
+
+use super::index::{Index, Slot};
+use super::log::{Log, Tail};
+use super::segments::{self, Segment, Segments, Spare, State};
+use super::upkeep::Upkeep;
+use super::{Settings, Store};
+use crate::disk::{Disk, DiskError, FileName, Operation, Outcome, Token};
+use crate::format::batch::{BatchView, read_batch};
+use crate::format::checkpoint::Checkpoint;
+use crate::format::record::{Action, LeaseEntry, Place, RecordHeader};
+use crate::format::segment::SegmentHeader;
+use crate::format::superblock::Superblock;
+use crate::format::{Damage, Identity};
+use crate::limits;
+use crate::stats::Stats;
+use bytes::Bytes;
+use rkyv::util::AlignedVec;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Why a shard could not be made or opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The device failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Neither copy of the superblock is readable.
+    #[error("the superblock is missing or damaged")]
+    NoSuperblock,
+    /// The superblock is of a newer format.
+    #[error("the store has format {found}, newer than this program knows")]
+    Newer {
+        /// The format on disk.
+        found: u32,
+    },
+}
+
+/// Makes an empty shard: writes its superblock, durably. Nothing else needs to exist.
+///
+/// # Errors
+/// If the device fails.
+pub fn create<D: Disk>(
+    disk: &mut D,
+    store: [u8; 16],
+    seed: u64,
+    shard: u32,
+    shards: u32,
+    tick_s: u32,
+) -> Result<(), StoreError> {
+    let superblock = Superblock::new(Identity { store, shard, seed }, shards, tick_s);
+    let file = FileName::Superblock;
+    run(disk, Operation::Create { file })?;
+    let bytes = Bytes::from(superblock.to_file());
+    run(disk, Operation::Write { file, offset: 0, bytes, durable: true })?;
+    run(disk, Operation::SyncDirectory)?;
+    Ok(())
+}
+
+/// Reads the superblock.
+pub(crate) fn superblock<D: Disk>(disk: &mut D) -> Result<Superblock, StoreError> {
+    let file = match read_whole(disk, FileName::Superblock, 2 * limits::BLOCK as u64) {
+        Err(DiskError::NotFound) => return Err(StoreError::NoSuperblock),
+        read => read?,
+    };
+    Superblock::from_file(&file).map_err(|damage| match damage {
+        Damage::Newer(found) => StoreError::Newer { found },
+        Damage::Short | Damage::Checksum | Damage::Elsewhere => StoreError::NoSuperblock,
+    })
+}
+
+/// Opens a shard: recovers exactly what was acknowledged.
+///
+/// # Errors
+/// If the device fails, or the superblock is not readable.
+pub fn open<D: Disk>(mut disk: D, settings: Settings) -> Result<Store<D>, StoreError> {
+    assert!(settings.segment_bytes >= limits::SEGMENT_BYTES_MIN);
+    assert!(settings.segment_bytes <= limits::SEGMENT_BYTES_MAX);
+    assert!((settings.segment_bytes as usize).is_multiple_of(limits::BLOCK));
+    let superblock = superblock(&mut disk)?;
+    let identity = superblock.identity();
+    // Names that a killed process made but did not sync must not vanish once they are relied on.
+    run(&mut disk, Operation::SyncDirectory)?;
+    let files = list(&mut disk)?;
+    let (checkpoint, upkeep) = newest_checkpoint(&mut disk, &files, &identity)?;
+    let mut recovery = Recovery::begin(identity, checkpoint);
+    for (file, length) in &files {
+        if let FileName::Segment(number) = file {
+            recovery.scan_segment(&mut disk, *number, *length)?;
+        }
+    }
+    recovery.replay();
+    Ok(recovery.into_store(disk, superblock.tick_s, settings, upkeep))
+}
+
+/// What replay needs of a batch: not its payloads.
+struct Scanned {
+    chain_before: u64,
+    chain: u64,
+    segment: u32,
+    generation: u32,
+    damaged: u32,
+    records: Vec<(RecordHeader, Vec<LeaseEntry>)>,
+}
+
+struct Found {
+    generation: u32,
+    allocated: u32,
+    last_sequence: u64,
+}
+
+struct Recovery {
+    identity: Identity,
+    index: Index,
+    found: BTreeMap<u32, Found>,
+    /// Segments of the checkpoint: generation and last batch.
+    known: BTreeMap<u32, (u32, u64)>,
+    scanned: Vec<(u32, u64, BTreeMap<u64, Scanned>)>,
+    sequence: u64,
+    chain: u64,
+    swept_s: Option<u64>,
+    generation_next: u32,
+    log_bytes: u64,
+    corrupt: u64,
+    replayed: u64,
+}
+
+impl Recovery {
+    fn begin(identity: Identity, checkpoint: Checkpoint) -> Recovery {
+        let mut index = Index::default();
+        for entry in &checkpoint.entries {
+            let slot = Slot {
+                version: entry.version,
+                segment: entry.segment,
+                offset: entry.offset,
+                length: entry.length,
+                expiry: entry.expiry,
+            };
+            index.set(entry.key(), Some(slot));
+        }
+        let known = checkpoint.segments.iter().map(|row| (row.segment, (row.generation, row.last_sequence)));
+        Recovery {
+            identity,
+            index,
+            found: BTreeMap::new(),
+            known: known.collect(),
+            scanned: Vec::new(),
+            sequence: checkpoint.sequence,
+            chain: checkpoint.chain,
+            swept_s: checkpoint.swept_s,
+            generation_next: checkpoint.generation_next,
+            log_bytes: 0,
+            corrupt: 0,
+            replayed: 0,
+        }
+    }
+
+    /// Looks at one segment's header, and reads the segment if it may hold batches behind the checkpoint.
+    fn scan_segment<D: Disk>(&mut self, disk: &mut D, number: u32, length: u64) -> Result<(), StoreError> {
+        let allocated = u32::try_from(length).unwrap_or(u32::MAX);
+        let block = match run_read(disk, segments::file(number), 0, limits::BLOCK) {
+            Ok(block) => block,
+            Err(DiskError::NotFound) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let header = SegmentHeader::from_block(&block, &self.identity, number).ok();
+        let known = self.known.get(&number).copied();
+        // Sealed before the checkpoint, and still the same: nothing in it is new.
+        if let Some((generation, last_sequence)) = known
+            && last_sequence <= self.sequence
+            && header.is_none_or(|header| header.generation <= generation)
+        {
+            let found = Found { generation, allocated, last_sequence };
+            self.found.insert(number, found);
+            return Ok(());
+        }
+        // Whoever acts on what is read here must not see it vanish in the next power cut.
+        run(disk, Operation::Sync { file: segments::file(number) })?;
+        let bytes = read_whole(disk, segments::file(number), length)?;
+        let generations: Vec<u32> = match header {
+            Some(header) => vec![header.generation],
+            None => generations_in(&bytes, number, &self.identity),
+        };
+        let Some(generation) = generations.into_iter().max() else {
+            let generation = known.map_or(0, |(generation, _)| generation);
+            let found = Found { generation, allocated, last_sequence: 0 };
+            self.found.insert(number, found);
+            return Ok(());
+        };
+        let batches = scan_batches(&bytes, number, generation, &self.identity);
+        self.log_bytes += bytes.len() as u64;
+        let first = header.map(|header| header.first_sequence).or(batches.keys().next().copied());
+        let first_sequence = first.unwrap_or(u64::MAX);
+        self.generation_next = self.generation_next.max(generation.saturating_add(1));
+        self.found.insert(number, Found { generation, allocated, last_sequence: 0 });
+        self.scanned.push((generation, first_sequence, batches));
+        Ok(())
+    }
+
+    /// Applies the batches behind the checkpoint, in order, up to the log's end.
+    fn replay(&mut self) {
+        let mut log = self.join_segments();
+        loop {
+            let next = self.sequence + 1;
+            // A batch this far on was submitted only after `next` was durable.
+            let proof = next.saturating_add(limits::BATCHES_IN_FLIGHT as u64);
+            let acknowledged = log.range(proof..).next().is_some();
+            let fits = log.get(&next).is_some_and(|batch| batch.chain_before == self.chain);
+            let whole = log.get(&next).is_some_and(|batch| batch.damaged == 0);
+            if fits && (whole || acknowledged) {
+                let batch = log.remove(&next).expect("looked at above");
+                self.apply(next, &batch);
+            } else if acknowledged {
+                self.skip(&mut log, next);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Batch `next` was acknowledged and is gone: goes on with the one after it that there is.
+    fn skip(&mut self, log: &mut BTreeMap<u64, Scanned>, next: u64) {
+        self.corrupt += 1;
+        log.remove(&next);
+        let (sequence, batch) = log.range(next..).next().expect("there is proof further on");
+        self.sequence = *sequence - 1;
+        self.chain = batch.chain_before;
+    }
+
+    /// One log out of all segments: a later segment makes void what it was opened in place of.
+    fn join_segments(&mut self) -> BTreeMap<u64, Scanned> {
+        self.scanned.sort_by_key(|(generation, _, _)| *generation);
+        let mut log = BTreeMap::new();
+        for (_, first_sequence, batches) in std::mem::take(&mut self.scanned) {
+            drop(log.split_off(&first_sequence));
+            log.extend(batches);
+        }
+        log.split_off(&(self.sequence + 1))
+    }
+
+    fn apply(&mut self, sequence: u64, batch: &Scanned) {
+        self.sequence = sequence;
+        self.chain = batch.chain;
+        self.replayed += 1;
+        self.corrupt += u64::from(batch.damaged);
+        if let Some(found) = self.found.get_mut(&batch.segment) {
+            assert_eq!(found.generation, batch.generation, "only batches of the file's own generation are read");
+            found.last_sequence = sequence;
+        }
+        for (header, leases) in &batch.records {
+            self.apply_record(header, leases);
+        }
+    }
+
+    fn apply_record(&mut self, header: &RecordHeader, leases: &[LeaseEntry]) {
+        match header.action {
+            Action::Nothing => {}
+            Action::Put => {
+                let slot = Slot {
+                    version: header.version,
+                    segment: header.segment,
+                    offset: header.offset,
+                    length: header.length,
+                    expiry: header.expiry,
+                };
+                self.index.set(header.key(), Some(slot));
+            }
+            Action::Remove => {
+                self.index.set(header.key(), None);
+            }
+            Action::Lease => {
+                for lease in leases {
+                    let Some(key) = self.index.find(lease) else { continue };
+                    let held = self.index.get(&key).expect("just found");
+                    self.index.set(key, Some(Slot { expiry: held.expiry.max(lease.expiry), ..held }));
+                }
+            }
+            Action::Swept => {
+                for key in self.index.expired(header.expiry) {
+                    self.index.set(key, None);
+                }
+                self.swept_s = Some(self.swept_s.unwrap_or(0).max(header.version));
+            }
+            Action::Confirmed => self.swept_s = Some(header.version),
+        }
+    }
+
+    fn into_store<D: Disk>(mut self, disk: D, tick_s: u32, settings: Settings, upkeep: Upkeep) -> Store<D> {
+        let segments = self.segment_table();
+        let log = Log {
+            sequence_next: self.sequence + 1,
+            chain: self.chain,
+            durable: self.sequence,
+            generation_next: self.generation_next.max(1),
+            bytes_since_checkpoint: self.log_bytes,
+            ..Log::default()
+        };
+        let counters = Stats { corrupt: self.corrupt, replayed_batches: self.replayed, ..Stats::default() };
+        let mut store = Store {
+            disk,
+            identity: self.identity,
+            tick_s,
+            settings,
+            index: Index::default(),
+            segments,
+            log,
+            tail: Tail::default(),
+            changes: VecDeque::new(),
+            survivors: VecDeque::new(),
+            pending: HashMap::new(),
+            token_next: FIRST_TOKEN + 1,
+            unsettled: HashMap::new(),
+            waiting: BTreeMap::new(),
+            readings: VecDeque::new(),
+            readings_in_flight: 0,
+            finished: VecDeque::new(),
+            upkeep,
+            swept_s: self.swept_s,
+            write_faults: 0,
+            read_only: false,
+            open_requests: 0,
+            counters,
+            #[cfg(test)]
+            flaw: super::Flaw::None,
+        };
+        store.adopt(std::mem::take(&mut self.index));
+        store.discard_empty_files();
+        store
+    }
+
+    fn segment_table(&mut self) -> Segments {
+        let mut table = Segments::default();
+        for (number, found) in &self.found {
+            // What the index does not name and no batch was replayed from is freed by the first round that comes by.
+            let segment = Segment {
+                generation: found.generation,
+                allocated: found.allocated,
+                live: 0,
+                last_sequence: found.last_sequence,
+                state: State::Sealed,
+                readers: 0,
+            };
+            self.generation_next = self.generation_next.max(found.generation.saturating_add(1));
+            table.insert(*number, segment);
+        }
+        table
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Takes over a recovered index, without the entries whose segment is gone.
+    fn adopt(&mut self, index: Index) {
+        let mut outside = Vec::new();
+        for (key, slot) in index.iter() {
+            let inside = self
+                .segments
+                .get(slot.segment)
+                .is_some_and(|segment| u64::from(slot.offset) + u64::from(slot.length) <= u64::from(segment.allocated));
+            if inside {
+                self.segments.account(None, Some(*slot));
+            } else {
+                outside.push(*key);
+            }
+        }
+        self.index = index;
+        self.counters.corrupt += outside.len() as u64;
+        for key in outside {
+            self.index.set(key, None);
+        }
+    }
+
+    /// Files that hold nothing the log needs: opened but never written, or dead already at the checkpoint. One is kept to be
+    /// written again.
+    fn discard_empty_files(&mut self) {
+        let unneeded: Vec<u32> =
+            self.segments.iter().filter(|(_, s)| s.live == 0 && s.last_sequence == 0).map(|(n, _)| n).collect();
+        for number in unneeded {
+            let Some(segment) = self.segments.remove(number) else { continue };
+            let spare = Spare { number, allocated: segment.allocated };
+            let file = segments::file(number);
+            let usable =
+                segment.allocated as usize >= 2 * limits::BLOCK && segment.allocated <= self.settings.segment_bytes;
+            if !(usable && self.segments.add_spare(spare)) {
+                self.start(Operation::Unlink { file }, super::Pending::Aside);
+            }
+        }
+    }
+}
+
+/// All batches of a segment that fit, by number. A batch that does not fit is stepped over, a block at a time.
+fn scan_batches(bytes: &[u8], segment: u32, generation: u32, identity: &Identity) -> BTreeMap<u64, Scanned> {
+    let mut batches = BTreeMap::new();
+    let mut at = limits::BLOCK;
+    while at < bytes.len() {
+        let place = Place { segment, generation, offset: at as u32 };
+        match read_batch(bytes, place, identity) {
+            Ok(view) => {
+                at += view.len();
+                batches.insert(view.header.sequence, scanned(&view));
+            }
+            Err(_) => at += limits::BLOCK,
+        }
+    }
+    batches
+}
+
+fn scanned(view: &BatchView<'_>) -> Scanned {
+    let records = view.records.iter().map(|(header, payload)| {
+        let leases = if header.action == Action::Lease { LeaseEntry::all(payload).collect() } else { Vec::new() };
+        (*header, leases)
+    });
+    Scanned {
+        chain_before: view.header.chain_before,
+        chain: view.chain,
+        segment: view.header.segment,
+        generation: view.header.generation,
+        damaged: view.damaged,
+        records: records.collect(),
+    }
+}
+
+/// Generations of the batch headers in a segment whose own header is unreadable.
+fn generations_in(bytes: &[u8], segment: u32, identity: &Identity) -> Vec<u32> {
+    use crate::format::batch::BatchHeader;
+    let headers = bytes.chunks(limits::BLOCK).filter_map(|block| BatchHeader::open(block, identity.seed).ok());
+    headers
+        .filter(|header| header.store == identity.store && header.shard == identity.shard)
+        .filter(|header| header.segment == segment)
+        .map(|header| header.generation)
+        .collect()
+}
+
+fn newest_checkpoint<D: Disk>(
+    disk: &mut D,
+    files: &[(FileName, u64)],
+    identity: &Identity,
+) -> Result<(Checkpoint, Upkeep), StoreError> {
+    let mut slots = [None, None];
+    let mut newest: Option<(u8, Checkpoint)> = None;
+    for (file, length) in files {
+        let FileName::Checkpoint(slot) = file else { continue };
+        slots[usize::from(*slot)] = Some(*length);
+        let bytes = read_whole(disk, *file, *length)?;
+        let Ok(checkpoint) = Checkpoint::from_file(&bytes, identity) else { continue };
+        if newest.as_ref().is_none_or(|(_, other)| checkpoint.sequence >= other.sequence) {
+            newest = Some((*slot, checkpoint));
+        }
+    }
+    let (slot, checkpoint) = newest.unwrap_or((1, Checkpoint::default()));
+    if let Some(length) = slots[usize::from(slot)] {
+        // It may have been read from memory that a failed process never synced.
+        run(disk, Operation::Sync { file: FileName::Checkpoint(slot) })?;
+        slots[usize::from(slot)] = Some(length);
+    }
+    Ok((checkpoint, Upkeep::new(slots, slot)))
+}
+
+/// The token of operations during recovery: one at a time.
+const FIRST_TOKEN: u64 = 0;
+
+/// Performs one operation and waits for it.
+fn run<D: Disk>(disk: &mut D, operation: Operation) -> Result<Outcome, DiskError> {
+    disk.submit(Token(FIRST_TOKEN), operation);
+    loop {
+        if let Some(done) = disk.poll() {
+            assert_eq!(done.token, Token(FIRST_TOKEN), "one operation at a time");
+            return done.result;
+        }
+        disk.wait();
+    }
+}
+
+fn list<D: Disk>(disk: &mut D) -> Result<Vec<(FileName, u64)>, DiskError> {
+    match run(disk, Operation::List)? {
+        Outcome::Listed(files) => Ok(files),
+        Outcome::Done | Outcome::Read(_) => unreachable!("a list brings a list"),
+    }
+}
+
+fn run_read<D: Disk>(disk: &mut D, file: FileName, offset: u64, length: usize) -> Result<Bytes, DiskError> {
+    match run(disk, Operation::Read { file, offset, length, keep: false })? {
+        Outcome::Read(bytes) => Ok(bytes),
+        Outcome::Done | Outcome::Listed(_) => unreachable!("a read brings bytes"),
+    }
+}
+
+/// Reads a file of at most `length` bytes. A device error is an error: to take a sector that cannot be read *now* for the
+/// log's end would throw away what was acknowledged.
+fn read_whole<D: Disk>(disk: &mut D, file: FileName, length: u64) -> Result<AlignedVec, DiskError> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(limits::FILE_BYTES_MAX);
+    let mut bytes = AlignedVec::with_capacity(length);
+    while bytes.len() < length {
+        let wanted = limits::CHUNK.min(length - bytes.len());
+        let chunk = run_read(disk, file, bytes.len() as u64, wanted)?;
+        if chunk.is_empty() {
+            break;
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,168 @@
+//! The table of segments: what is in use, how much of it is live, what can be written next.
+
+use super::index::Slot;
+use crate::disk::FileName;
+use crate::format::record::{Place, record_bytes};
+use crate::limits;
+use std::collections::BTreeMap;
+
+/// Whether a segment may still be written, read, recycled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Batches are appended to it.
+    Open,
+    /// It never changes again; may be mapped, cleaned, recycled.
+    Sealed,
+    /// A write to it failed: what was acknowledged is read, nothing is written, and its file is not used again.
+    Poisoned,
+}
+
+/// A segment in use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    pub(crate) generation: u32,
+    /// Length of its file.
+    pub(crate) allocated: u32,
+    /// Bytes of records the index points to.
+    pub(crate) live: u64,
+    /// The last batch in it.
+    pub(crate) last_sequence: u64,
+    pub(crate) state: State,
+    /// Reads in flight or waiting; while there are any, it is not freed.
+    pub(crate) readers: u32,
+}
+
+/// A dead segment's file, kept to be written again: its blocks are allocated and initialised.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spare {
+    pub(crate) number: u32,
+    pub(crate) allocated: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    table: BTreeMap<u32, Segment>,
+    spares: Vec<Spare>,
+    next_number: u32,
+}
+
+impl Segments {
+    pub(crate) fn insert(&mut self, number: u32, segment: Segment) {
+        let before = self.table.insert(number, segment);
+        assert!(before.is_none(), "segment {number} is in use");
+        self.next_number = self.next_number.max(number + 1);
+    }
+
+    pub(crate) fn remove(&mut self, number: u32) -> Option<Segment> {
+        self.table.remove(&number)
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<&Segment> {
+        self.table.get(&number)
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Segment> {
+        self.table.get_mut(&number)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Segment)> {
+        self.table.iter().map(|(number, segment)| (*number, segment))
+    }
+
+    pub(crate) fn in_use(&self) -> u64 {
+        self.table.len() as u64
+    }
+
+    /// A number that no file has. `None` after 2^32 segments, which one shard does not live to see.
+    pub(crate) fn fresh_number(&mut self) -> Option<u32> {
+        let number = self.next_number;
+        if number >= limits::SEGMENT_NUMBER_MAX {
+            return None;
+        }
+        self.next_number += 1;
+        Some(number)
+    }
+
+    pub(crate) fn add_spare(&mut self, spare: Spare) -> bool {
+        if self.spares.len() >= limits::SPARE_SEGMENTS {
+            return false;
+        }
+        self.next_number = self.next_number.max(spare.number + 1);
+        self.spares.push(spare);
+        true
+    }
+
+    pub(crate) fn take_spare(&mut self) -> Option<Spare> {
+        self.spares.pop()
+    }
+
+    pub(crate) fn has_spare_room(&self) -> bool {
+        self.spares.len() < limits::SPARE_SEGMENTS
+    }
+
+    /// Moves the live bytes of a key from its old slot to its new one.
+    pub(crate) fn account(&mut self, old: Option<Slot>, new: Option<Slot>) {
+        if let Some(slot) = old {
+            let segment = self.table.get_mut(&slot.segment).expect("a slot's segment is in use");
+            let bytes = record_bytes(slot.length as usize) as u64;
+            assert!(segment.live >= bytes, "live bytes never fall below what is indexed");
+            segment.live -= bytes;
+        }
+        if let Some(slot) = new {
+            let segment = self.table.get_mut(&slot.segment).expect("a slot's segment is in use");
+            segment.live += record_bytes(slot.length as usize) as u64;
+        }
+    }
+
+    /// Where a slot's record lies, with the generation of its segment.
+    pub(crate) fn place(&self, slot: &Slot) -> Place {
+        let segment = self.table.get(&slot.segment).expect("a slot's segment is in use");
+        Place { segment: slot.segment, generation: segment.generation, offset: slot.offset }
+    }
+
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.table.values().map(|segment| segment.live).sum()
+    }
+
+    /// Bytes of sealed segments that hold nothing live.
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        self.table
+            .values()
+            .filter(|segment| segment.state != State::Open)
+            .map(|segment| u64::from(segment.allocated).saturating_sub(segment.live))
+            .sum()
+    }
+
+    pub(crate) fn allocated_bytes(&self) -> u64 {
+        let used: u64 = self.table.values().map(|segment| u64::from(segment.allocated)).sum();
+        used + self.spares.iter().map(|spare| u64::from(spare.allocated)).sum::<u64>()
+    }
+
+    /// Segments with nothing live whose last batch is covered by a checkpoint at `sequence`, and that nobody is reading.
+    pub(crate) fn dead_at(&self, sequence: u64) -> Vec<u32> {
+        self.table
+            .iter()
+            .filter(|(_, segment)| segment.state != State::Open && segment.live == 0 && segment.readers == 0)
+            .filter(|(_, segment)| segment.last_sequence <= sequence)
+            .map(|(number, _)| *number)
+            .collect()
+    }
+
+    /// Sealed segments with less than so many live bytes, least live first. Dead ones are not among them.
+    pub(crate) fn victims(&self, below: u64) -> Vec<u32> {
+        let mut victims: Vec<(u64, u32)> = self
+            .table
+            .iter()
+            .filter(|(_, segment)| segment.state != State::Open && segment.live > 0)
+            .filter(|(_, segment)| segment.live < below)
+            .map(|(number, segment)| (segment.live, *number))
+            .collect();
+        victims.sort_unstable();
+        victims.into_iter().map(|(_, number)| number).collect()
+    }
+}
+
+/// The file of a segment.
+pub(crate) fn file(number: u32) -> FileName {
+    FileName::Segment(number)
+}
