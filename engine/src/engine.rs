@@ -224,6 +224,8 @@ fn settings(config: &Config, shards: usize) -> Result<Settings, OpenError> {
         objects_max: config.objects_per_shard_max,
         tail_bytes: limits::TAIL_BYTES,
         checkpoint_log_bytes: limits::CHECKPOINT_LOG_BYTES,
+        #[cfg(test)]
+        flaw: store::Flaw::None,
     })
 }
 

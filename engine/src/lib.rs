@@ -20,6 +20,7 @@
 pub mod disk;
 pub mod limits;
 pub mod ring;
+pub mod sim_disk;
 
 pub mod store;
 

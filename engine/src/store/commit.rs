@@ -371,7 +371,7 @@ impl<D: Disk> Store<D> {
         self.log.chain = chain;
         self.log.bytes_since_checkpoint += length;
         #[cfg(test)]
-        if self.flaw == super::Flaw::AckBeforeDurable {
+        if self.settings.flaw == super::Flaw::AckBeforeDurable {
             self.log.flights.back_mut().expect("pushed").written = Some(Ok(()));
             self.settle();
         }

@@ -191,7 +191,7 @@ impl<D: Disk> Store<D> {
             payload.extend_from_slice(&lease.encode());
         }
         #[cfg(test)]
-        if self.flaw == super::Flaw::ForgetLeases {
+        if self.settings.flaw == super::Flaw::ForgetLeases {
             payload.clear();
         }
         Write {

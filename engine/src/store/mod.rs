@@ -22,6 +22,11 @@ mod recovery;
 mod segments;
 mod upkeep;
 
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod model;
+
 pub(crate) use index::walk_order;
 pub(crate) use recovery::superblock;
 pub use recovery::{StoreError, create, open};
@@ -55,6 +60,8 @@ pub struct Settings {
     pub tail_bytes: usize,
     /// A checkpoint is due after this much log.
     pub checkpoint_log_bytes: u64,
+    #[cfg(test)]
+    pub(crate) flaw: Flaw,
 }
 
 /// A change lined up for a batch.
@@ -129,8 +136,6 @@ pub struct Store<D: Disk> {
     read_only: bool,
     open_requests: u64,
     counters: Stats,
-    #[cfg(test)]
-    pub(crate) flaw: Flaw,
 }
 
 /// Defects that tests plant to see that they are caught.
@@ -147,6 +152,10 @@ pub(crate) enum Flaw {
     ForgetLeases,
     /// Serve values without checking them.
     SkipVerification,
+    /// Replay batches that follow in number, whatever they were chained to and whoever made them void.
+    Unchained,
+    /// Let gets see what is not durable yet.
+    DirtyReads,
 }
 
 impl<D: Disk> Store<D> {

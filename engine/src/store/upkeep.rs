@@ -312,7 +312,7 @@ impl<D: Disk> Store<D> {
         let name = FileName::Checkpoint(slot);
         self.upkeep.phase = Phase::Writing(Writing { slot, file, at: 0, chunks: 0, failed: None, sequence, dead });
         #[cfg(test)]
-        if self.flaw == super::Flaw::FreeBeforeCheckpoint {
+        if self.settings.flaw == super::Flaw::FreeBeforeCheckpoint {
             return self.free_dead();
         }
         if self.upkeep.slots[usize::from(slot)].is_none() {
@@ -510,10 +510,13 @@ impl<D: Disk> Store<D> {
             Phase::Writing(_) | Phase::Freeing { .. } | Phase::Idle => return,
             Phase::Sweeping { .. } | Phase::Cleaning(_) | Phase::Quiet => {}
         }
+        let undone = matches!(self.upkeep.phase, Phase::Sweeping { sequence } if sequence > self.log.durable);
         self.upkeep.phase = Phase::Idle;
         self.upkeep.round += 1;
-        if let Some((tag, _)) = self.upkeep.sweep.take() {
-            self.finish(tag, Err(error));
+        if let Some((tag, expired)) = self.upkeep.sweep.take() {
+            // Cut short behind its own batch, a sweep has still removed what it removed.
+            let answer = if undone { Err(error) } else { Ok(Response::Swept { expired, freed_bytes: 0 }) };
+            self.finish(tag, answer);
         }
     }
 }

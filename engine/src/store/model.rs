@@ -1,0 +1,742 @@
+//! The reference: a map that knows what was acknowledged, and a driver that runs a store beside it on a simulated disk.
+//!
+//! For each key the model keeps what is *certain* (acknowledged, or seen by a reader) and what is *possible* after a
+//! restart (operations in flight or failed when the power went). The checker never asks the store what it should be. What it
+//! does not check: that space comes back by a certain time, and the order of concurrent operations on one key (there is at
+//! most one change in flight per key).
+
+use super::{Flaw, Settings, Store, create, open};
+use crate::disk::{Disk, FileName};
+use crate::format::record::record_bytes;
+use crate::key::{Class, Key};
+use crate::limits;
+use crate::request::{Error, Object, Request, Response};
+use crate::sim_disk::{Chance, Faults, SimDisk};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a run does and what may go wrong in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) lives: u32,
+    pub(super) steps: u32,
+    pub(super) faults: Faults,
+    /// Bits flipped between lives.
+    pub(super) rot: u32,
+    /// The disk reports as done what is not durable, or damages what is: only wrong bytes count as violations.
+    pub(super) disk_may_lose: bool,
+    pub(super) disk_bytes: u64,
+    pub(super) flaw: Flaw,
+}
+
+impl Plan {
+    fn is_faulty(&self) -> bool {
+        let Faults { read_error, write_error, sync_error, lost_write, misdirected_write, lying_sync } = self.faults;
+        read_error + write_error + sync_error + lost_write + misdirected_write > 0 || lying_sync || self.disk_may_lose
+    }
+
+    pub(super) const CRASHES: Plan = Plan {
+        lives: 6,
+        steps: 120,
+        faults: Faults {
+            read_error: 0,
+            write_error: 0,
+            sync_error: 0,
+            lost_write: 0,
+            misdirected_write: 0,
+            lying_sync: false,
+        },
+        rot: 0,
+        disk_may_lose: false,
+        disk_bytes: u64::MAX,
+        flaw: Flaw::None,
+    };
+}
+
+/// What runs have covered, so that a test can see that it tested something.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Coverage {
+    pub(super) cuts: u64,
+    pub(super) cuts_in_recovery: u64,
+    pub(super) acknowledged: u64,
+    pub(super) expired: u64,
+    pub(super) cleaned: u64,
+    pub(super) checkpoints: u64,
+    pub(super) segments_freed: u64,
+    pub(super) refused: u64,
+    pub(super) corrupt: u64,
+    pub(super) read_only: u64,
+    pub(super) failed: u64,
+}
+
+impl Coverage {
+    pub(super) fn add(&mut self, other: &Coverage) {
+        self.cuts += other.cuts;
+        self.cuts_in_recovery += other.cuts_in_recovery;
+        self.acknowledged += other.acknowledged;
+        self.expired += other.expired;
+        self.cleaned += other.cleaned;
+        self.checkpoints += other.checkpoints;
+        self.segments_freed += other.segments_freed;
+        self.refused += other.refused;
+        self.corrupt += other.corrupt;
+        self.read_only += other.read_only;
+        self.failed += other.failed;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    version: u64,
+    value: u64,
+    expiry: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    certain: Option<Held>,
+    possible: Vec<Option<Held>>,
+    /// Versions with the values they ever had.
+    history: BTreeSet<(u64, u64)>,
+}
+
+#[derive(Debug)]
+enum Doing {
+    /// Changes with what each key will hold, and the expected answer.
+    Change {
+        results: Vec<(Key, Option<Held>)>,
+        expected: Response,
+    },
+    Sweep {
+        results: Vec<(Key, Option<Held>)>,
+    },
+    Get {
+        key: Key,
+        allowed: Vec<Option<Held>>,
+    },
+}
+
+/// A value's bytes, from its number: lengths from nothing to 12 KiB, mostly small.
+pub(super) fn bytes_of(value: u64) -> Bytes {
+    let mut chance = Chance::new(value);
+    let most = [200, 2000, 6000, 12_000][chance.below(4) as usize];
+    let length = chance.below(most) as usize;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        bytes.extend_from_slice(&chance.draw().to_le_bytes());
+    }
+    bytes.truncate(length);
+    Bytes::from(bytes)
+}
+
+pub(super) fn settings(flaw: Flaw) -> Settings {
+    Settings {
+        segment_bytes: 64 * 1024,
+        capacity_bytes: 20 * 64 * 1024,
+        grace_s: 3,
+        clock_jump_s: u64::MAX,
+        objects_max: 1000,
+        tail_bytes: 16 * 1024,
+        checkpoint_log_bytes: 300 * 1024,
+        flaw,
+    }
+}
+
+pub(super) struct World {
+    pub(super) disk: SimDisk,
+    pub(super) coverage: Coverage,
+    plan: Plan,
+    chance: Chance,
+    store: Option<Store<SimDisk>>,
+    keys: Vec<Key>,
+    known: BTreeMap<Key, Known>,
+    doing: BTreeMap<u64, Doing>,
+    busy: BTreeSet<Key>,
+    tag_next: u64,
+    now: u64,
+    value_next: u64,
+}
+
+type Verdict = Result<(), String>;
+
+macro_rules! ensure {
+    ($holds:expr, $($message:tt)+) => {
+        if !$holds { return Err(format!($($message)+)); }
+    };
+}
+
+impl World {
+    /// Runs a plan from a seed. The error is the violation found.
+    pub(super) fn run(seed: u64, plan: Plan) -> Result<Coverage, String> {
+        let mut world = World::new(seed, plan);
+        for life in 0..plan.lives {
+            world.live().map_err(|violation| format!("seed {seed}, life {life}: {violation}"))?;
+        }
+        world.coverage.cuts = world.disk.tally().cuts;
+        Ok(world.coverage)
+    }
+
+    fn new(seed: u64, plan: Plan) -> World {
+        let mut chance = Chance::new(seed);
+        let disk = SimDisk::new(chance.draw(), plan.disk_bytes);
+        create(&mut disk.clone(), [7; 16], chance.draw(), 0, 1, 1).expect("a sound disk");
+        let keys = (0..56).map(|number| any_key(&mut chance, number)).collect();
+        World {
+            disk,
+            coverage: Coverage::default(),
+            plan,
+            chance,
+            store: None,
+            keys,
+            known: BTreeMap::new(),
+            doing: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            tag_next: 0,
+            now: 1_000,
+            value_next: 1,
+        }
+    }
+
+    fn live(&mut self) -> Verdict {
+        self.begin_life()?;
+        self.check_everything()?;
+        self.disk.set_faults(self.plan.faults);
+        let cut = self.chance.below(4) > 0;
+        if cut {
+            let within = 4 * u64::from(self.plan.steps);
+            self.disk.cut_after(self.chance.below(within) + 1);
+        }
+        for _ in 0..self.plan.steps {
+            self.step()?;
+            if self.disk.is_cut() {
+                break;
+            }
+        }
+        self.end_life()
+    }
+
+    /// Opens the store, sometimes with the power failing again meanwhile, and once more to see that recovery is the same.
+    fn begin_life(&mut self) -> Verdict {
+        self.disk.set_faults(Faults::default());
+        while self.chance.below(3) == 0 {
+            self.disk.cut_after(self.chance.below(30) + 1);
+            let opened = open(self.disk.clone(), settings(self.plan.flaw));
+            self.coverage.cuts_in_recovery += u64::from(self.disk.is_cut());
+            drop(opened);
+            self.disk.power_cut();
+        }
+        let before = self.open()?;
+        let first: Vec<_> = before.index.iter().map(|(key, slot)| (*key, *slot)).collect();
+        drop(before);
+        self.disk.kill();
+        let again = self.open()?;
+        let second: Vec<_> = again.index.iter().map(|(key, slot)| (*key, *slot)).collect();
+        ensure!(first == second, "recovering twice gives two states");
+        self.store = Some(again);
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<Store<SimDisk>, String> {
+        let store = open(self.disk.clone(), settings(self.plan.flaw)).map_err(|e| format!("not opened: {e}"))?;
+        if !self.plan.disk_may_lose && self.plan.flaw == Flaw::None {
+            ensure!(store.counters.corrupt == 0, "recovery found damage on a disk that does none");
+        }
+        Ok(store)
+    }
+
+    fn store(&mut self) -> &mut Store<SimDisk> {
+        self.store.as_mut().expect("alive")
+    }
+
+    /// What was in flight may or may not have happened.
+    fn end_life(&mut self) -> Verdict {
+        let clean = !self.disk.is_cut() && self.chance.below(3) == 0;
+        if clean {
+            self.drain()?;
+            self.store().request_checkpoint();
+            self.settle_down();
+            if !self.disk.is_cut() {
+                self.check_accounts()?;
+            }
+        }
+        let stats = self.store().stats();
+        self.coverage.cleaned += stats.cleaned;
+        self.coverage.checkpoints += stats.checkpoints;
+        self.coverage.segments_freed += stats.segments_freed;
+        self.coverage.corrupt += stats.corrupt;
+        self.coverage.read_only += stats.read_only;
+        self.store = None;
+        // A process may be killed and the power fail later, before anything was opened again.
+        let has_power = !self.disk.is_cut();
+        let killed = has_power && self.chance.below(2) == 0;
+        if killed {
+            self.disk.kill();
+        }
+        if !killed || self.chance.below(2) == 0 {
+            self.disk.power_cut();
+        }
+        for (_, doing) in std::mem::take(&mut self.doing) {
+            if let Doing::Change { results, .. } | Doing::Sweep { results } = doing {
+                self.may_hold(results);
+            }
+        }
+        self.busy.clear();
+        self.rot();
+        Ok(())
+    }
+
+    fn may_hold(&mut self, results: Vec<(Key, Option<Held>)>) {
+        for (key, held) in results {
+            self.known.entry(key).or_default().possible.push(held);
+        }
+    }
+
+    fn rot(&mut self) {
+        for _ in 0..self.plan.rot {
+            let segments: Vec<_> =
+                self.disk.files().into_iter().filter(|(file, _)| matches!(file, FileName::Segment(_))).collect();
+            if segments.is_empty() {
+                return;
+            }
+            let (file, length) = segments[self.chance.below(segments.len() as u64) as usize];
+            if length > 0 {
+                self.disk.rot(file, self.chance.below(length * 8));
+            }
+        }
+    }
+
+    fn step(&mut self) -> Verdict {
+        self.now += self.chance.below(6);
+        if self.doing.len() < 12 {
+            match self.chance.below(100) {
+                0..45 => self.put(),
+                45..60 => self.touch(),
+                60..85 => self.get(),
+                85..92 => self.remove(),
+                92..97 => self.sweep(),
+                _ => self.pause()?,
+            }
+        }
+        for _ in 0..self.chance.below(5) {
+            if !self.store().turn() {
+                self.store().wait();
+            }
+            self.listen()?;
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, request: Request, doing: Doing) {
+        let tag = self.tag_next;
+        self.tag_next += 1;
+        if let Doing::Change { results, .. } | Doing::Sweep { results } = &doing {
+            for (key, held) in results {
+                for other in self.doing.values_mut() {
+                    if let Doing::Get { key: read, allowed } = other
+                        && read == key
+                    {
+                        allowed.push(*held);
+                    }
+                }
+                self.busy.insert(*key);
+            }
+        }
+        self.doing.insert(tag, doing);
+        self.store().submit(tag, request);
+    }
+
+    fn idle_key(&mut self) -> Option<Key> {
+        let key = self.keys[self.chance.below(self.keys.len() as u64) as usize];
+        (!self.busy.contains(&key)).then_some(key)
+    }
+
+    fn certain(&self, key: &Key) -> Option<Held> {
+        self.known.get(key).and_then(|known| known.certain)
+    }
+
+    /// During a sweep, what it removes is left alone.
+    fn is_expiring(&self, held: Held) -> bool {
+        held.expiry + settings(Flaw::None).grace_s < self.now
+    }
+
+    fn put(&mut self) {
+        let Some(key) = self.idle_key() else { return };
+        let held = self.certain(&key);
+        let expiry = self.now + self.chance.below(250);
+        let mutable = key.kind == 4;
+        let (version, value) = match held {
+            _ if !mutable => (0, u64::from(key.name[0]) << 32),
+            None => (self.chance.below(5) + 1, self.fresh_value()),
+            Some(held) => match self.chance.below(10) {
+                0 => (held.version, held.value),
+                1 => (held.version, self.fresh_value()),
+                2 => (held.version.saturating_sub(1).max(1), self.fresh_value()),
+                _ => (held.version + 1, self.fresh_value()),
+            },
+        };
+        let superseded = |held: Held| (Some(held), Response::Superseded { version: held.version });
+        let extended = |held: Held| (Some(Held { expiry: held.expiry.max(expiry), ..held }), Response::Put);
+        let (result, expected) = match held {
+            None => (Some(Held { version, value, expiry }), Response::Put),
+            Some(held) if version > held.version => {
+                (Some(Held { version, value, expiry: expiry.max(held.expiry) }), Response::Put)
+            }
+            Some(held) if version < held.version => superseded(held),
+            Some(held) if value == held.value || bytes_of(value) == bytes_of(held.value) => extended(held),
+            Some(held) => superseded(held),
+        };
+        self.known.entry(key).or_default().history.insert((version, value));
+        let (account, class, expiry_s) = (9, Class::Fresh, expiry);
+        let request = Request::Put { key, version, account, class, expiry_s, value: bytes_of(value) };
+        self.submit(request, Doing::Change { results: vec![(key, result)], expected });
+    }
+
+    fn fresh_value(&mut self) -> u64 {
+        self.value_next += 1;
+        self.value_next
+    }
+
+    fn touch(&mut self) {
+        let mut leases = BTreeMap::new();
+        for _ in 0..self.chance.below(8) + 1 {
+            if let Some(key) = self.idle_key() {
+                leases.insert(key, self.now + self.chance.below(400));
+            }
+        }
+        let mut results = Vec::new();
+        let mut known = 0;
+        for (key, expiry) in &leases {
+            let held = self.certain(key);
+            known += usize::from(held.is_some());
+            results.push((*key, held.map(|held| Held { expiry: held.expiry.max(*expiry), ..held })));
+        }
+        let request = Request::TouchMany { leases: leases.into_iter().collect() };
+        self.submit(request, Doing::Change { results, expected: Response::Touched { known } });
+    }
+
+    fn remove(&mut self) {
+        let Some(key) = self.idle_key() else { return };
+        let held = self.certain(&key);
+        let version = self.chance.below(6);
+        let removes = held.is_some_and(|held| held.version < version);
+        let result = if removes { None } else { held };
+        let expected = Response::Removed(removes);
+        self.submit(Request::RemoveIfOlder { key, version }, Doing::Change { results: vec![(key, result)], expected });
+    }
+
+    fn get(&mut self) {
+        let mut key = self.keys[self.chance.below(self.keys.len() as u64) as usize];
+        // Often one that is being changed.
+        if !self.busy.is_empty() && self.chance.below(2) == 0 {
+            let nth = self.chance.below(self.busy.len() as u64) as usize;
+            key = *self.busy.iter().nth(nth).expect("counted");
+        }
+        let mut allowed = vec![self.certain(&key)];
+        for doing in self.doing.values() {
+            if let Doing::Change { results, .. } | Doing::Sweep { results } = doing {
+                allowed.extend(results.iter().filter(|(other, _)| *other == key).map(|(_, held)| *held));
+            }
+        }
+        self.submit(Request::Get { key }, Doing::Get { key, allowed });
+    }
+
+    /// Only when it is clear which objects it will remove.
+    fn sweep(&mut self) {
+        let sweeping = self.doing.values().any(|doing| matches!(doing, Doing::Sweep { .. }));
+        let unclear = self.busy.iter().any(|key| self.certain(key).is_some_and(|held| self.is_expiring(held)));
+        let in_flight_expiring = self.doing.values().any(|doing| match doing {
+            Doing::Change { results, .. } => {
+                results.iter().any(|(_, held)| held.is_some_and(|held| self.is_expiring(held)))
+            }
+            Doing::Sweep { .. } | Doing::Get { .. } => false,
+        });
+        if sweeping || unclear || in_flight_expiring {
+            return;
+        }
+        let expiring =
+            |(key, known): (&Key, &Known)| known.certain.filter(|held| self.is_expiring(*held)).map(|_| (*key, None));
+        let results = self.known.iter().filter_map(expiring).collect();
+        self.submit(Request::Sweep { now_s: self.now }, Doing::Sweep { results });
+    }
+
+    /// Lets everything finish and compares a walk of the ring with the model.
+    fn pause(&mut self) -> Verdict {
+        self.drain()?;
+        if self.disk.is_cut() || !self.doing.is_empty() {
+            return Ok(());
+        }
+        let limit = self.chance.below(20) as usize + 1;
+        let from = self.keys[self.chance.below(self.keys.len() as u64) as usize].placement;
+        let mut to = from;
+        for byte in to.iter_mut().rev() {
+            let (lower, borrowed) = byte.overflowing_sub(1);
+            *byte = lower;
+            if !borrowed {
+                break;
+            }
+        }
+        let mut found = Vec::new();
+        loop {
+            let after = found.last().copied();
+            let Some(page) = self.scan(from, to, after, limit)? else { return Ok(()) };
+            let end = page.len() < limit;
+            found.extend(page);
+            if end {
+                break;
+            }
+        }
+        let mut expected: Vec<Key> =
+            self.known.iter().filter(|(_, known)| known.certain.is_some()).map(|(key, _)| *key).collect();
+        expected.sort_by_key(|key| (key.placement < from, *key));
+        let lost: Vec<&Key> = expected.iter().filter(|key| !found.contains(key)).collect();
+        let extra: Vec<&Key> = found.iter().filter(|key| !expected.contains(key)).collect();
+        let same = found == expected || self.plan.disk_may_lose;
+        let corrupt = self.store().stats().corrupt;
+        ensure!(same, "a walk of the ring misses {lost:?} and has {extra:?} beside the model ({corrupt} damaged)");
+        Ok(())
+    }
+
+    fn scan(
+        &mut self,
+        from: [u8; 20],
+        to: [u8; 20],
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Option<Vec<Key>>, String> {
+        let tag = self.tag_next;
+        self.tag_next += 1;
+        self.store().submit(tag, Request::Scan { from, to, after, limit });
+        while !self.disk.is_cut() {
+            while let Some((answered, result)) = self.store().take() {
+                ensure!(answered == tag, "only the scan was asked");
+                let Ok(Response::Listed(entries)) = result else { return Err(format!("scan answered {result:?}")) };
+                for entry in &entries {
+                    let held = self.certain(&entry.key);
+                    let same = held.is_some_and(|held| (held.version, held.expiry) == (entry.version, entry.expiry_s));
+                    ensure!(same || self.plan.disk_may_lose, "scan lists {entry:?}, the model holds {held:?}");
+                }
+                return Ok(Some(entries.into_iter().map(|entry| entry.key).collect()));
+            }
+            if !self.store().turn() {
+                self.store().wait();
+            }
+        }
+        Ok(None)
+    }
+
+    fn drain(&mut self) -> Verdict {
+        let mut turns = 0;
+        while !self.doing.is_empty() && !self.disk.is_cut() {
+            if !self.store().turn() {
+                self.store().wait();
+            }
+            self.listen()?;
+            turns += 1;
+            ensure!(turns < 200_000, "operations are not answered: {:?}", self.doing);
+        }
+        Ok(())
+    }
+
+    fn settle_down(&mut self) {
+        while !self.store().is_idle() && !self.disk.is_cut() {
+            if !self.store().turn() {
+                self.store().wait();
+            }
+        }
+    }
+
+    fn listen(&mut self) -> Verdict {
+        while let Some((tag, result)) = self.store().take() {
+            if self.disk.is_cut() {
+                // Errors of a machine without power are nobody's answers; successes were durable before.
+                if result.is_err() {
+                    continue;
+                }
+            }
+            let doing = self.doing.remove(&tag).ok_or("an answer nobody asked for")?;
+            self.judge(doing, result)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, doing: Doing, result: Result<Response, Error>) -> Verdict {
+        match (doing, result) {
+            (Doing::Get { key, allowed }, Ok(Response::Got(object))) => self.judge_get(key, &allowed, object),
+            (Doing::Get { .. }, Err(Error::Io)) => {
+                ensure!(self.plan.faults.read_error > 0, "a read failed on a sound disk");
+                Ok(())
+            }
+            (Doing::Change { results, expected }, Ok(answer)) => {
+                let repaired = self.plan.disk_may_lose;
+                ensure!(repaired || answer == expected, "answered {answer:?}, expected {expected:?} for {results:?}");
+                self.coverage.acknowledged += 1;
+                let refused = matches!(answer, Response::Superseded { .. });
+                self.hold(results, !refused || answer == expected);
+                Ok(())
+            }
+            (Doing::Sweep { results }, Ok(Response::Swept { expired, .. })) => {
+                let count = results.len() as u64;
+                ensure!(self.plan.disk_may_lose || expired == count, "swept {expired} instead of {count}");
+                self.coverage.expired += expired;
+                self.hold(results, true);
+                Ok(())
+            }
+            (Doing::Change { results, .. } | Doing::Sweep { results }, Err(error)) => {
+                match error {
+                    Error::Full | Error::ReadOnly => self.coverage.refused += 1,
+                    Error::Io => self.coverage.failed += 1,
+                    Error::TooLarge | Error::Closed => return Err(format!("answered {error:?}")),
+                }
+                ensure!(error != Error::Io || self.plan.is_faulty(), "a write failed on a sound disk");
+                for (key, _) in &results {
+                    self.busy.remove(key);
+                }
+                self.may_hold(results);
+                Ok(())
+            }
+            (doing, answer) => Err(format!("{doing:?} was answered {answer:?}")),
+        }
+    }
+
+    fn hold(&mut self, results: Vec<(Key, Option<Held>)>, changes: bool) {
+        for (key, held) in results {
+            self.busy.remove(&key);
+            if changes {
+                self.known.entry(key).or_default().certain = held;
+            }
+        }
+    }
+
+    fn judge_get(&mut self, key: Key, allowed: &[Option<Held>], object: Option<Object>) -> Verdict {
+        if self.plan.disk_may_lose {
+            return self.judge_bytes(key, object.as_ref());
+        }
+        let seen = allowed.iter().find(|held| is_object(held.as_ref(), object.as_ref()));
+        let Some(seen) = seen else {
+            return Err(format!("get {key:?} gave {}, allowed {allowed:?}", describe(object.as_ref())));
+        };
+        // What a reader has seen must not be taken back: if it is what a change in flight leads to, that is certain now.
+        let in_flight = self.doing.values().any(|doing| match doing {
+            Doing::Change { results, .. } | Doing::Sweep { results } => results.contains(&(key, *seen)),
+            Doing::Get { .. } => false,
+        });
+        if in_flight {
+            self.known.entry(key).or_default().certain = *seen;
+        }
+        Ok(())
+    }
+
+    /// On a disk that loses things: whatever is served was once put under this key and version, whole.
+    fn judge_bytes(&self, key: Key, object: Option<&Object>) -> Verdict {
+        let Some(object) = object else { return Ok(()) };
+        let genuine = self.known.get(&key).is_some_and(|known| {
+            known.history.iter().any(|(version, value)| *version == object.version && bytes_of(*value) == object.value)
+        });
+        ensure!(genuine, "wrong bytes served for {key:?}: {}", describe(Some(object)));
+        Ok(())
+    }
+
+    /// After opening: every key is what was acknowledged, or what was possible.
+    fn check_everything(&mut self) -> Verdict {
+        for key in self.keys.clone() {
+            let tag = self.tag_next;
+            self.tag_next += 1;
+            self.store().submit(tag, Request::Get { key });
+            let answer = loop {
+                if let Some(answer) = self.store().take() {
+                    break answer;
+                }
+                if !self.store().turn() {
+                    self.store().wait();
+                }
+            };
+            let (_, Ok(Response::Got(object))) = answer else { return Err(format!("get answered {answer:?}")) };
+            let lossy = self.plan.disk_may_lose;
+            if lossy {
+                self.judge_bytes(key, object.as_ref())?;
+            }
+            let known = self.known.entry(key).or_default();
+            let mut states = std::iter::once(&known.certain).chain(&known.possible);
+            let state = states.find(|held| is_object(held.as_ref(), object.as_ref())).copied();
+            known.certain = match (state, &object) {
+                (Some(held), _) => held,
+                (None, object) if lossy => object.as_ref().map(|object| Held {
+                    version: object.version,
+                    value: known.value_of(object),
+                    expiry: object.expiry_s,
+                }),
+                (None, object) => {
+                    return Err(format!(
+                        "after restart {key:?} is {}, acknowledged {:?}, possible {:?}",
+                        describe(object.as_ref()),
+                        known.certain,
+                        known.possible
+                    ));
+                }
+            };
+            known.possible.clear();
+        }
+        self.check_accounts_of_index()
+    }
+
+    fn check_accounts_of_index(&mut self) -> Verdict {
+        let store = self.store();
+        let mut live: BTreeMap<u32, u64> = BTreeMap::new();
+        for (_, slot) in store.index.iter() {
+            *live.entry(slot.segment).or_default() += record_bytes(slot.length as usize) as u64;
+        }
+        for (number, segment) in store.segments.iter() {
+            let counted = live.remove(&number).unwrap_or(0);
+            ensure!(segment.live == counted, "segment {number} counts {} live, has {counted}", segment.live);
+        }
+        ensure!(live.is_empty(), "slots in segments that are not there: {live:?}");
+        Ok(())
+    }
+
+    /// When nothing is in flight: what is counted is what lies on the disk, and within the capacity.
+    fn check_accounts(&mut self) -> Verdict {
+        self.check_accounts_of_index()?;
+        let on_disk: u64 = self.disk.files().iter().map(|(_, length)| length).sum();
+        let counted = self.store().total_bytes() + 2 * limits::BLOCK as u64;
+        // Files whose making failed half-way are not counted and go at the next opening.
+        let exact = on_disk == counted || self.plan.is_faulty();
+        ensure!(exact, "{counted} bytes counted, {on_disk} on disk");
+        let capacity = settings(Flaw::None).capacity_bytes;
+        ensure!(on_disk <= capacity + 128 * 1024, "{on_disk} bytes on disk, capacity {capacity}");
+        Ok(())
+    }
+}
+
+impl Known {
+    fn value_of(&self, object: &Object) -> u64 {
+        let same = |(version, value): &&(u64, u64)| *version == object.version && bytes_of(*value) == object.value;
+        self.history.iter().find(same).map_or(0, |(_, value)| *value)
+    }
+}
+
+fn is_object(held: Option<&Held>, object: Option<&Object>) -> bool {
+    match (held, object) {
+        (None, None) => true,
+        (Some(held), Some(object)) => {
+            (held.version, held.expiry) == (object.version, object.expiry_s) && bytes_of(held.value) == object.value
+        }
+        _ => false,
+    }
+}
+
+fn describe(object: Option<&Object>) -> String {
+    object.map_or("absent".to_owned(), |object| {
+        format!("version {}, expiry {}, {} bytes", object.version, object.expiry_s, object.value.len())
+    })
+}
+
+/// Some keys share the first eight bytes of their placement, which is all a lease entry names.
+fn any_key(chance: &mut Chance, number: u8) -> Key {
+    let mut placement = [0; 20];
+    let prefix = if number < 6 { 0x1234_5678_9abc_def0 } else { chance.draw() };
+    placement[..8].copy_from_slice(&prefix.to_be_bytes());
+    placement[8..16].copy_from_slice(&chance.draw().to_be_bytes());
+    let mut name = [number; 32];
+    name[1] = 0xee;
+    Key { placement, name, kind: if number < 40 { 1 } else { 4 } }
+}
