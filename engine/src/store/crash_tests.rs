@@ -29,8 +29,8 @@ fn campaign(rounds: u64, plan: Plan) -> Coverage {
 
 /// How many of the seeds catch the defect.
 fn caught(rounds: u64, plan: Plan) -> u64 {
-    let runs = (1..=rounds).map(|seed| std::panic::catch_unwind(|| World::run(seed, plan)));
-    runs.filter(|run| !matches!(run, Ok(Ok(_)))).count() as u64
+    let violations = (1..=rounds).filter_map(|seed| World::run(seed, plan).err());
+    violations.inspect(|violation| println!("{:?}: {violation:.200}", plan.flaw)).count() as u64
 }
 
 #[test]
@@ -83,8 +83,11 @@ fn control_a_disk_that_does_not_sync_is_caught() {
 
 #[test]
 fn control_an_unchained_replay_is_caught() {
-    let faults = Faults { write_error: 6, ..Faults::default() };
-    assert!(caught(200, Plan { flaw: Flaw::Unchained, faults, ..Plan::CRASHES }) > 0);
+    // Power cuts soon after a failed write, when an abandoned batch is still on the disk: sound code must pass, too.
+    let faults = Faults { write_error: 80, ..Faults::default() };
+    let plan = Plan { lives: 20, steps: 40, faults, ..Plan::CRASHES };
+    campaign(60, plan);
+    assert!(caught(60, Plan { flaw: Flaw::Unchained, ..plan }) > 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! most one change in flight per key).
 
 use super::{Flaw, Settings, Store, create, open};
-use crate::disk::{Disk, FileName};
+use crate::disk::FileName;
 use crate::format::record::record_bytes;
 use crate::key::{Class, Key};
 use crate::limits;
@@ -570,6 +570,10 @@ impl World {
                 let repaired = self.plan.disk_may_lose;
                 ensure!(repaired || answer == expected, "answered {answer:?}, expected {expected:?} for {results:?}");
                 self.coverage.acknowledged += 1;
+                if self.was_logged(&results, &answer) {
+                    // Its segment makes void what failed before it: that must not come back any more.
+                    self.known.values_mut().for_each(|known| known.possible.clear());
+                }
                 let refused = matches!(answer, Response::Superseded { .. });
                 self.hold(results, !refused || answer == expected);
                 Ok(())
@@ -596,6 +600,13 @@ impl World {
             }
             (doing, answer) => Err(format!("{doing:?} was answered {answer:?}")),
         }
+    }
+
+    /// Whether this change cannot have been answered without a record.
+    fn was_logged(&self, results: &[(Key, Option<Held>)], answer: &Response) -> bool {
+        let changed =
+            |(key, held): &(Key, Option<Held>)| self.certain(key).map(|held| held.value) != held.map(|held| held.value);
+        *answer == Response::Removed(true) || (*answer == Response::Put && results.iter().all(changed))
     }
 
     fn hold(&mut self, results: Vec<(Key, Option<Held>)>, changes: bool) {
