@@ -68,3 +68,294 @@ fn an_open_store_and_foreign_directories_are_refused() {
     assert!(matches!(Engine::open(small(foreign.path())), Err(OpenError::NotOurs { .. })));
     assert_eq!(std::fs::read_dir(foreign.path()).unwrap().count(), 1, "nothing was written there");
 }
+
+/// Goal: what was acknowledged before a `kill -9` is there after it. Method: a child process writes 64 puts at a time and
+/// prints each acknowledgement; the parent kills it at a random moment, opens the store itself and checks every line.
+#[test]
+fn acknowledged_puts_survive_kill_9() {
+    use std::io::BufRead;
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = std::collections::BTreeSet::new();
+    for round in 0..6u64 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_puts_until_killed", "--ignored", "--nocapture"])
+            .env("EPOST_KILL_DIR", dir.path())
+            .env("EPOST_KILL_FROM", (round * 1_000_000).to_string())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        let enough = 100 + round * 211;
+        let mut seen = 0;
+        for line in lines.by_ref() {
+            let line = line.unwrap();
+            let Some(number) = line.split("acknowledged ").nth(1) else { continue };
+            acknowledged.insert(number.parse::<u64>().unwrap());
+            seen += 1;
+            if seen == enough {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(seen >= enough, "round {round}: the child ended by itself after {seen}");
+        let engine = Engine::open(small(dir.path())).unwrap();
+        let mut client = engine.client();
+        for number in &acknowledged {
+            let object = client.get(key(*number)).unwrap();
+            let object = object.unwrap_or_else(|| panic!("round {round}: {number} was acknowledged and is gone"));
+            assert_eq!(object.value, value(*number, child_length(*number)), "round {round}: {number}");
+        }
+        assert_eq!(engine.stats().corrupt, 0);
+    }
+    println!("{} acknowledged puts over 6 kills", acknowledged.len());
+}
+
+fn child_length(number: u64) -> usize {
+    (number as usize * 131) % 9_000
+}
+
+#[test]
+#[ignore = "run by acknowledged_puts_survive_kill_9"]
+fn child_that_puts_until_killed() {
+    use std::io::Write;
+    let Ok(dir) = std::env::var("EPOST_KILL_DIR") else { return };
+    let from: u64 = std::env::var("EPOST_KILL_FROM").unwrap().parse().unwrap();
+    let engine = Engine::open(small(std::path::Path::new(&dir))).unwrap();
+    let parent = std::thread::current();
+    let mut port = engine.port(64, std::sync::Arc::new(move || parent.unpark()));
+    let mut out = std::io::stdout().lock();
+    for number in from.. {
+        let put = engine::Request::Put {
+            key: key(number),
+            version: 0,
+            account: 1,
+            class: engine::Class::Fresh,
+            expiry_s: 5_000,
+            value: value(number, child_length(number)).into(),
+        };
+        let mut given_back = port.submit(number, put).err();
+        loop {
+            while let Some(completion) = port.poll() {
+                if completion.result == Ok(engine::Response::Put) {
+                    writeln!(out, "acknowledged {}", completion.tag).unwrap();
+                }
+            }
+            out.flush().unwrap();
+            let Some(put) = given_back.take() else { break };
+            given_back = port.submit(number, put).err();
+            if given_back.is_some() {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+/// Goal: bytes handed out stay right for as long as they are held. Method: slices of mapped segments are held while their
+/// objects expire, the segments are freed, and new objects are written over whatever is recycled.
+#[test]
+fn bytes_from_a_mapping_outlive_their_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(small(dir.path())).unwrap();
+    let mut client = engine.client();
+    let length = 90_000;
+    for number in 0..60 {
+        client.put(key(number), value(number, length), 100).unwrap();
+    }
+    // Opened again, the store has no recent batches in memory.
+    engine.close();
+    let engine = Engine::open(small(dir.path())).unwrap();
+    let mut client = engine.client();
+    let read = |client: &mut engine::Client| -> Vec<_> {
+        (0..60).map(|number| client.get(key(number)).unwrap().expect("stored").value).collect()
+    };
+    drop(read(&mut client));
+    let held = read(&mut client);
+    assert!(engine.stats().gets_mapped > 0, "the second reading comes from the mapping: {:?}", engine.stats());
+    let (expired, freed) = client.sweep(1_000).unwrap();
+    assert_eq!(expired, 60);
+    assert!(freed > 0);
+    for number in 100..160 {
+        client.put(key(number), value(number, length), 5_000).unwrap();
+    }
+    for (number, bytes) in held.iter().enumerate() {
+        assert_eq!(*bytes, value(number as u64, length), "object {number} changed under its reader");
+    }
+    drop(held);
+    engine.close();
+}
+
+/// Goal: a bit flipped in a segment's file is noticed through the real read paths, too. Method: flip one in a stored value
+/// while the store is closed.
+#[test]
+fn a_bit_flipped_in_a_file_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(small(dir.path())).unwrap();
+    let mut client = engine.client();
+    for number in 0..20 {
+        client.put(key(number), value(number, 30_000), 100).unwrap();
+    }
+    engine.close();
+    let wanted = value(7, 30_000);
+    let mut flipped = 0;
+    for shard in ["shard-00", "shard-01"] {
+        for entry in std::fs::read_dir(dir.path().join(shard)).unwrap() {
+            let path = entry.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            if let Some(at) = bytes.windows(wanted.len()).position(|window| window == wanted) {
+                bytes[at + 12_345] ^= 0x10;
+                std::fs::write(&path, bytes).unwrap();
+                flipped += 1;
+            }
+        }
+    }
+    assert_eq!(flipped, 1);
+    let engine = Engine::open(small(dir.path())).unwrap();
+    let mut client = engine.client();
+    for number in 0..20 {
+        let expected = (number != 7).then(|| value(number, 30_000));
+        assert_eq!(client.get(key(number)).unwrap().map(|object| object.value.to_vec()), expected);
+    }
+    assert_eq!(engine.stats().corrupt, 1);
+    client.put(key(7), value(7, 30_000), 100).unwrap();
+    assert_eq!(client.get(key(7)).unwrap().expect("repaired").value, value(7, 30_000));
+}
+
+/// Goal: the whole API agrees with a map, over reopening, sweeping and cleaning. Method: seeded random requests, one at a
+/// time; the seed is in every message.
+#[test]
+fn random_requests_agree_with_a_map() {
+    for seed in 1..=3u64 {
+        let mut chance = engine::sim_disk::Chance::new(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let config = || Config { capacity_bytes: 4 << 20, segment_bytes: 64 << 10, ..small(dir.path()) };
+        let mut engine = Some(Engine::open(config()).unwrap());
+        let mut client = engine.as_ref().unwrap().client();
+        // Key to (version, number of the value, expiry).
+        let mut model: BTreeMap<Key, (u64, u64, u64)> = BTreeMap::new();
+        let mut now = 1_000;
+        for step in 0..700u64 {
+            now += chance.below(4);
+            let key = key(chance.below(60));
+            let expiry = now + chance.below(300);
+            let held = model.get(&key).copied();
+            let at = format!("seed {seed}, step {step}");
+            match chance.below(100) {
+                0..40 => {
+                    let version = held.map_or(1, |(version, _, _)| version + chance.below(3));
+                    let stays = client.put_version(key, version, value(step, step as usize * 11), expiry).unwrap();
+                    match held {
+                        Some((held_version, _, _)) if version <= held_version => {
+                            assert_eq!(stays, Some(held_version), "{at}")
+                        }
+                        _ => {
+                            assert_eq!(stays, None, "{at}");
+                            let longest = expiry.max(held.map_or(0, |(_, _, expiry)| expiry));
+                            model.insert(key, (version, step, longest));
+                        }
+                    }
+                }
+                40..60 => {
+                    let got =
+                        client.get(key).unwrap().map(|object| (object.version, object.value.to_vec(), object.expiry_s));
+                    let expected =
+                        held.map(|(version, step, expiry)| (version, value(step, step as usize * 11), expiry));
+                    assert_eq!(got, expected, "{at}");
+                }
+                60..75 => {
+                    let known = client.touch_many(vec![(key, expiry)]).unwrap();
+                    assert_eq!(known, usize::from(held.is_some()), "{at}");
+                    model.entry(key).and_modify(|held| held.2 = held.2.max(expiry));
+                }
+                75..85 => {
+                    let version = chance.below(8);
+                    let removes = held.is_some_and(|held| held.0 < version);
+                    assert_eq!(client.remove_if_older(key, version).unwrap(), removes, "{at}");
+                    if removes {
+                        model.remove(&key);
+                    }
+                }
+                85..90 => {
+                    let before = model.len();
+                    model.retain(|_, (_, _, expiry)| *expiry >= now);
+                    assert_eq!(client.sweep(now).unwrap().0, (before - model.len()) as u64, "{at}");
+                }
+                90..97 => {
+                    let from = key.placement;
+                    let mut to = from;
+                    to[0] = to[0].wrapping_add(chance.below(255) as u8);
+                    let mut found = Vec::new();
+                    loop {
+                        let page = client.scan(from, to, found.last().copied(), 5).unwrap();
+                        found.extend(page.iter().map(|entry| entry.key));
+                        if page.len() < 5 {
+                            break;
+                        }
+                    }
+                    let inside = |key: &&Key| match from <= to {
+                        true => (from..=to).contains(&key.placement),
+                        false => key.placement >= from || key.placement <= to,
+                    };
+                    let mut expected: Vec<Key> = model.keys().filter(inside).copied().collect();
+                    expected.sort_by_key(|key| (key.placement < from, *key));
+                    assert_eq!(found, expected, "{at}");
+                }
+                _ => {
+                    engine.take().unwrap().close();
+                    engine = Some(Engine::open(config()).unwrap());
+                    client = engine.as_ref().unwrap().client();
+                }
+            }
+        }
+        let stats = engine.as_ref().unwrap().stats();
+        assert_eq!(stats.objects, model.len() as u64);
+        assert_eq!(stats.corrupt, 0);
+    }
+}
+
+#[test]
+fn a_full_engine_refuses_puts_and_reads_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine =
+        Engine::open(Config { capacity_bytes: 16 << 20, segment_bytes: 1 << 20, ..small(dir.path()) }).unwrap();
+    let mut client = engine.client();
+    let mut held = Vec::new();
+    let error = loop {
+        let number = held.len() as u64;
+        match client.put(key(number), value(number, 200_000), 100) {
+            Ok(()) => held.push(number),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, Error::Full);
+    assert!(held.len() > 20);
+    for number in &held {
+        assert_eq!(client.get(key(*number)).unwrap().expect("stored").value, value(*number, 200_000));
+    }
+    assert_eq!(client.sweep(500).unwrap().0, held.len() as u64);
+    client.put(key(9_999), value(9_999, 200_000), 1_000).unwrap();
+}
+
+#[test]
+fn mixed_up_lost_and_newer_superblocks_are_refused() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for dir in [&one, &two] {
+        Engine::open(small(dir.path())).unwrap().client().put(key(1), value(1, 10), 100).unwrap();
+    }
+    let shard = |dir: &tempfile::TempDir, name: &str| dir.path().join(name);
+    std::fs::rename(shard(&one, "shard-01"), shard(&one, "aside")).unwrap();
+    std::fs::rename(shard(&two, "shard-01"), shard(&one, "shard-01")).unwrap();
+    std::fs::rename(shard(&one, "aside"), shard(&two, "shard-01")).unwrap();
+    assert!(matches!(Engine::open(small(one.path())), Err(OpenError::OtherStore { .. })));
+    std::fs::write(shard(&one, "shard-00").join("superblock"), [0; 8192]).unwrap();
+    assert!(matches!(Engine::open(small(one.path())), Err(OpenError::SuperblockLost { .. })));
+}
+
+#[test]
+fn an_empty_store_is_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(Config::new(dir.path())).unwrap();
+    engine.client().put(key(1), value(1, 100), 100).unwrap();
+    let bytes = engine.stats().total_bytes;
+    assert!(bytes < 20 << 20, "{bytes} bytes for one object: five nodes must stay below 100 MiB");
+}

@@ -26,6 +26,8 @@ mod upkeep;
 mod crash_tests;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use index::walk_order;
 pub(crate) use recovery::superblock;
