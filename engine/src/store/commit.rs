@@ -83,9 +83,11 @@ impl<D: Disk> Store<D> {
                 draft.answers.push((tag, answer));
             }
             Decision::Defer { tag, now_s } => self.upkeep.defer_sweep(tag, now_s),
-            Decision::Compare { tag, request, key, slot } => {
-                self.read_later(Reading::compare(tag, request, key, slot));
-            }
+            Decision::Compare { tag, request, key, slot } => match self.unsettled.get(&key).copied() {
+                // Its record may not be on the disk yet (cleaning may just have moved it into this very batch).
+                Some(sequence) => self.waiting.entry(sequence).or_default().push(Waiting::Change { tag, request }),
+                None => self.read_later(Reading::compare(tag, request, key, slot)),
+            },
             Decision::Write(write) => match self.make_room(draft, write.payload.len(), write.importance) {
                 Room::Ready => self.draft_write(draft, write, &change),
                 Room::Later => return Err(change),

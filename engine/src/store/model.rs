@@ -260,6 +260,8 @@ impl World {
             }
         }
         let stats = self.store().stats();
+        let sound = !self.plan.is_faulty() && self.plan.flaw == Flaw::None;
+        ensure!(!sound || stats.corrupt == 0, "{} damaged records on a disk that does no damage", stats.corrupt);
         self.coverage.cleaned += stats.cleaned;
         self.coverage.checkpoints += stats.checkpoints;
         self.coverage.segments_freed += stats.segments_freed;
@@ -509,6 +511,9 @@ impl World {
         while !self.disk.is_cut() {
             while let Some((answered, result)) = self.store().take() {
                 ensure!(answered == tag, "only the scan was asked");
+                if result == Err(Error::Io) && self.plan.is_faulty() {
+                    return Ok(None);
+                }
                 let Ok(Response::Listed(entries)) = result else { return Err(format!("scan answered {result:?}")) };
                 for entry in &entries {
                     let held = self.certain(&entry.key);

@@ -29,6 +29,11 @@ pub(super) enum Waiting {
         key: Key,
         slot: Option<Slot>,
     },
+    /// A change that must look at a record in that batch.
+    Change {
+        tag: u64,
+        request: Request,
+    },
 }
 
 /// A record being read. Its segment is held in place meanwhile.
@@ -99,7 +104,12 @@ impl<D: Disk> Store<D> {
                     None => self.finish(tag, Ok(Response::Got(None))),
                 }
             }
+            Waiting::Change { tag, request } => self.line_up(tag, request),
         }
+    }
+
+    fn line_up(&mut self, tag: u64, request: Request) {
+        self.changes.push_back(Change::Asked { tag, request, compared: None });
     }
 
     pub(super) fn resume_after_failure(&mut self, waiting: Waiting, error: Error) {
@@ -110,6 +120,7 @@ impl<D: Disk> Store<D> {
                 self.let_go(slot);
                 self.get(tag, key);
             }
+            Waiting::Change { tag, request } => self.line_up(tag, request),
         }
     }
 
@@ -127,7 +138,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Reads at once what is at hand, and lines up the rest for the disk.
+    /// Reads at once what is at hand, and lines up the rest for the disk. The record must be durable: what is on its way
+    /// to the disk would be read as damage.
     pub(super) fn read_later(&mut self, reading: Reading) {
         let length = record_bytes(reading.slot.length as usize);
         if let Some((bytes, batch)) = self.tail.get(reading.slot.segment, reading.slot.offset, length) {
@@ -234,7 +246,7 @@ impl<D: Disk> Store<D> {
         match reading.purpose {
             Purpose::Get { tag } => self.finish(tag, Ok(Response::Got(None))),
             Purpose::Compare { tag, request } => {
-                self.changes.push_back(Change::Asked { tag, request, compared: None });
+                self.line_up(tag, request);
             }
             Purpose::Clean { round } => self.survivor_lost(round),
         }

@@ -243,7 +243,8 @@ impl<D: Disk> Store<D> {
             let Some((key, slot)) = cleaning.records.pop_front() else { break };
             moved = true;
             let held = self.index.get(&key);
-            if held.is_some_and(|held| held.is_same_record(&slot)) {
+            let settled = !self.unsettled.contains_key(&key);
+            if settled && held.is_some_and(|held| held.is_same_record(&slot)) {
                 cleaning.reading += 1;
                 let purpose = Purpose::Clean { round: self.upkeep.round };
                 self.read_later(Reading { key, slot, purpose });
