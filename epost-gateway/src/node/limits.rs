@@ -1,0 +1,118 @@
+//! Every bound of the node's driver and transport, in one place, with what must hold between them.
+
+use std::time::Duration;
+
+// Connections.
+
+/// Established connections, in and out, at one time.
+pub const CONNECTIONS_MAX: usize = 2048;
+/// Handshakes of strangers under way at one time; beyond it newcomers are turned away.
+pub const HANDSHAKES_MAX: usize = 64;
+/// Handshakes under way from which on a stranger must first prove its address by a retry.
+pub const HANDSHAKES_UNPROVEN_MAX: usize = 16;
+/// Time for the handshake and for the greeting after it, each.
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+/// A connection without a packet for so long is lost.
+pub const IDLE_TIME: Duration = Duration::from_secs(45);
+/// The dialler sends something at least this often.
+pub const KEEP_ALIVE_TIME: Duration = Duration::from_secs(15);
+/// A connection without a frame for so long is closed by its dialler.
+pub const COLD_TIME: Duration = Duration::from_secs(180);
+/// Shortest and longest wait between two dials of a peer that cannot be reached, before jitter.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
+/// See [`BACKOFF_MIN`].
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A peer dialled in vain is dropped from the table of peers after this long without a frame for it.
+pub const PEERS_MAX: usize = 8192;
+
+// Frames.
+
+/// Streams a peer may have open towards us on one connection.
+pub const STREAMS_MAX: u32 = 128;
+/// Bytes of one stream a peer may send before we have read them.
+pub const STREAM_WINDOW_BYTES: u32 = 1_250_000;
+/// Bytes of one connection a peer may send before we have read them.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Bytes of half-read frames of one connection.
+pub const CONNECTION_FRAME_BYTES_MAX: usize = 32 << 20;
+/// Bytes of half-read frames of all connections together.
+pub const FRAME_BYTES_MAX: usize = 256 << 20;
+/// Time for a peer to send one whole frame after its stream has begun.
+pub const FRAME_TIME: Duration = Duration::from_secs(30);
+/// Kernel buffer of the UDP socket, each way. The default (208 KiB) loses packets of bulk transfers.
+pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// Buffers for datagrams of one connection, each way.
+pub const DATAGRAM_BUFFER_BYTES: usize = 256 << 10;
+
+// Queues to one peer.
+
+/// Frames waiting for one peer in one class.
+pub const PEER_QUEUE_FRAMES_MAX: usize = 1024;
+/// Bytes waiting for one peer in one class.
+pub const PEER_QUEUE_BYTES_MAX: usize = 32 << 20;
+
+// Misbehaviour.
+
+/// Frames that do not decode after which a peer is disconnected.
+pub const STRIKES_MAX: u32 = 8;
+/// How long a disconnected peer is refused.
+pub const BAN_TIME: Duration = Duration::from_secs(60);
+
+// Certificates.
+
+/// A certificate is still accepted so long after its end, so that a late CA stops nothing.
+pub const CERTIFICATE_GRACE_S: u64 = 7 * 86_400;
+/// Clocks may differ by so much when a certificate has just begun to be valid.
+pub const CLOCK_SKEW_S: u64 = 600;
+/// Largest certificate accepted.
+pub const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
+
+// The overlay thread.
+
+/// Messages from peers that wait for the overlay thread.
+pub const EVENTS_MAX: usize = 8192;
+/// Bytes of messages from peers that wait for the overlay thread.
+pub const EVENT_BYTES_MAX: usize = 256 << 20;
+/// Commands of this process that wait for the overlay thread.
+pub const COMMANDS_MAX: usize = 1024;
+/// Commands the machine has accepted and not yet replied to.
+pub const COMMANDS_UNDER_WAY_MAX: usize = 4096;
+/// Events handled from one queue before the next queue has its turn.
+pub const TURN: usize = 64;
+/// Storage operations the engine has in hand.
+pub const STORAGE_UNDER_WAY_MAX: usize = 1024;
+/// Storage operations waiting for the engine; beyond it they fail at once.
+pub const STORAGE_WAITING_MAX: usize = 16_384;
+/// Computations waiting for a worker; beyond it the overlay thread computes itself.
+pub const COMPUTE_WAITING_MAX: usize = 1024;
+/// Worker threads for computations.
+pub const COMPUTE_WORKERS: usize = 2;
+/// Timers one machine may have armed.
+pub const TIMERS_MAX: usize = 1 << 16;
+/// Packets of peers' applications waiting for the application of this node.
+pub const DELIVERIES_MAX: usize = 256;
+/// Longest sleep of the overlay thread when nothing is due.
+pub const SLEEP_TIME: Duration = Duration::from_millis(500);
+
+// Clients of the overlay.
+
+/// How long a caller waits for the reply to a command. The machine's own time limits are shorter; this one guards
+/// against a driver that has stopped.
+pub const REPLY_TIME: Duration = Duration::from_secs(60);
+/// How often a command answered with "busy" is tried again, with a growing pause.
+pub const BUSY_RETRIES: u32 = 4;
+/// First pause before a busy command is tried again.
+pub const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+const _: () = {
+    assert!(KEEP_ALIVE_TIME.as_secs() * 2 < IDLE_TIME.as_secs(), "one lost keep-alive must not lose the connection");
+    assert!(IDLE_TIME.as_secs() < COLD_TIME.as_secs());
+    assert!(HANDSHAKES_UNPROVEN_MAX < HANDSHAKES_MAX);
+    assert!(HANDSHAKES_MAX < CONNECTIONS_MAX);
+    assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());
+    assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
+    assert!(CONNECTION_FRAME_BYTES_MAX < FRAME_BYTES_MAX);
+    assert!(TURN < EVENTS_MAX && TURN < COMMANDS_MAX);
+    assert!(COMMANDS_MAX <= COMMANDS_UNDER_WAY_MAX);
+    assert!(STORAGE_UNDER_WAY_MAX <= STORAGE_WAITING_MAX);
+};

@@ -1,0 +1,4 @@
+//! One running node: the machine on its overlay thread, and the I/O around it.
+pub mod clock;
+pub mod limits;
+pub mod status;
