@@ -22,8 +22,12 @@ pub const COLD_TIME: Duration = Duration::from_secs(180);
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// See [`BACKOFF_MIN`].
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A peer dialled in vain is dropped from the table of peers after this long without a frame for it.
-pub const PEERS_MAX: usize = 8192;
+/// Dials under way at one time; more wait for their turn.
+pub const DIALS_MAX: usize = 64;
+/// Time for a peer to take one frame in; beyond it the connection is given up as stuck.
+pub const SEND_TIME: Duration = Duration::from_secs(10);
+/// Time for peers to acknowledge our farewell when we stop.
+pub const STOP_TIME: Duration = Duration::from_secs(2);
 
 // Frames.
 

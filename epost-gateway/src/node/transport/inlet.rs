@@ -1,0 +1,146 @@
+//! Frames coming in on one connection, from its greeting to its end.
+//!
+//! Memory is asked for before it is used: a frame's length is read from its header, checked against the caps of
+//! `net::wire`, and taken from two budgets, the connection's and the node's; a peer that sends half of many frames
+//! stops itself first. A frame has to be whole within [`FRAME_TIME`].
+
+use super::Receiver;
+use super::peer::{Farewell, Link, Peer};
+use crate::node::limits::{COLD_TIME, CONNECTION_FRAME_BYTES_MAX, FRAME_BYTES_MAX, FRAME_TIME};
+use crate::node::status::{Counter, Registry};
+use bytes::{BufMut, Bytes, BytesMut};
+use net::wire::{Body, HEADER_BYTES, decode, frame_length};
+use quinn::{RecvStream, VarInt};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::Semaphore;
+use tokio::time::{MissedTickBehavior, interval_at, timeout};
+
+/// What all connections of the node share on their way in.
+pub(super) struct Intake {
+    receiver: Arc<dyn Receiver>,
+    /// How many node ids this host has.
+    own_ids: u16,
+    bytes: Arc<Semaphore>,
+    frames_in: Counter,
+    bytes_in: Counter,
+    malformed: Counter,
+    banned: Counter,
+    misaddressed: Counter,
+    late: Counter,
+}
+
+/// Why no frame came out of a stream.
+enum Unread {
+    /// The peer sent something else.
+    Malformed,
+    /// The stream or the connection ended early: nobody's fault.
+    Lost,
+}
+
+impl Intake {
+    pub(super) fn new(receiver: Arc<dyn Receiver>, own_ids: u16, registry: &Registry) -> Intake {
+        Intake {
+            receiver,
+            own_ids,
+            bytes: Arc::new(Semaphore::new(FRAME_BYTES_MAX)),
+            frames_in: registry.counter("frames_in", "frames received"),
+            bytes_in: registry.counter("frame_bytes_in", "bytes of frames received"),
+            malformed: registry.counter("frames_malformed", "frames that did not decode"),
+            banned: registry.counter("peers_banned", "peers disconnected for malformed frames"),
+            misaddressed: registry.drops("frame for a node id this host has not"),
+            late: registry.drops("frame not whole in time"),
+        }
+    }
+
+    pub(super) fn receiver(&self) -> &dyn Receiver {
+        &*self.receiver
+    }
+
+    /// Reads frames until the connection ends. `weight`: how many ids the peer's certificate stands for.
+    pub(super) async fn serve(self: Arc<Self>, peer: Arc<Peer>, link: Link, weight: u16) {
+        let budget = Arc::new(Semaphore::new(CONNECTION_FRAME_BYTES_MAX));
+        let mut cold = interval_at(tokio::time::Instant::now() + COLD_TIME, COLD_TIME);
+        cold.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                stream = link.connection.accept_uni() => {
+                    let Ok(stream) = stream else { return };
+                    // At most STREAMS_MAX of these tasks: the peer may open no more streams.
+                    tokio::spawn(self.clone().take_stream(peer.clone(), link.clone(), weight, stream, budget.clone()));
+                }
+                datagram = link.connection.read_datagram() => {
+                    let Ok(datagram) = datagram else { return };
+                    self.take_frame(&peer, &link, weight, datagram);
+                }
+                _ = cold.tick() => {
+                    if !link.used.swap(false, Ordering::Relaxed) && link.dialled {
+                        link.close(Farewell::Cold);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take_stream(
+        self: Arc<Self>,
+        peer: Arc<Peer>,
+        link: Link,
+        weight: u16,
+        mut stream: RecvStream,
+        budget: Arc<Semaphore>,
+    ) {
+        match timeout(FRAME_TIME, self.read_frame(&mut stream, &budget)).await {
+            Ok(Ok(frame)) => self.take_frame(&peer, &link, weight, frame),
+            Ok(Err(Unread::Malformed)) => self.strike(&peer),
+            Ok(Err(Unread::Lost)) => {}
+            Err(_) => self.late.increment(),
+        }
+        // No harm if the stream has ended; otherwise the rest need not be sent.
+        let _ = stream.stop(VarInt::from_u32(0));
+    }
+
+    async fn read_frame(&self, stream: &mut RecvStream, budget: &Arc<Semaphore>) -> Result<Bytes, Unread> {
+        let mut header = [0; HEADER_BYTES];
+        stream.read_exact(&mut header).await.map_err(|error| match error {
+            quinn::ReadExactError::FinishedEarly(_) => Unread::Malformed,
+            quinn::ReadExactError::ReadError(_) => Unread::Lost,
+        })?;
+        let length = frame_length(&header).map_err(|_| Unread::Malformed)?;
+        let permits = u32::try_from(length).map_err(|_| Unread::Malformed)?;
+        let _own = budget.acquire_many(permits).await.map_err(|_| Unread::Lost)?;
+        let _all = self.bytes.acquire_many(permits).await.map_err(|_| Unread::Lost)?;
+        let mut frame = BytesMut::with_capacity(length);
+        frame.put_slice(&header);
+        // One byte more than there should be, to see that there is not.
+        while let Some(chunk) = stream.read_chunk(length + 1 - frame.len(), true).await.map_err(|_| Unread::Lost)? {
+            if frame.len() + chunk.bytes.len() > length {
+                return Err(Unread::Malformed);
+            }
+            frame.put_slice(&chunk.bytes);
+        }
+        if frame.len() == length { Ok(frame.freeze()) } else { Err(Unread::Malformed) }
+    }
+
+    fn take_frame(&self, peer: &Peer, link: &Link, weight: u16, frame: Bytes) {
+        link.mark_used();
+        let Ok((ends, message)) = decode(&frame) else { return self.strike(peer) };
+        let from = peer.host.ids.get(usize::from(ends.from)).filter(|_| ends.from < weight);
+        // Greetings come first and once, and a sender has only the ids its certificate stands for.
+        let (Some(from), false) = (from, matches!(message.body, Body::Hello(_))) else { return self.strike(peer) };
+        if ends.to >= self.own_ids {
+            return self.misaddressed.increment();
+        }
+        self.frames_in.increment();
+        self.bytes_in.add(frame.len() as u64);
+        self.receiver.message(ends.to, *from, message);
+    }
+
+    fn strike(&self, peer: &Peer) {
+        self.malformed.increment();
+        if peer.strike() {
+            self.banned.increment();
+            tracing::warn!(host = %peer.host.address, "peer disconnected for malformed frames");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! How messages travel between hosts.
+//!
+//! The driver sees [`Transport`] and [`Receiver`] only: messages go out by node id and may be lost; messages come in
+//! with the sender's proven node id. [`Quic`] is the one implementation; a second path for bulk between dedicated
+//! hosts (TCP and TLS move it for less CPU at a common MTU) would stand beside it behind the same two traits.
+//!
+//! One host has at most a few QUIC connections with another, of two classes: *control* for everything small, *bulk*
+//! for payloads above 64 KiB, so that a large object delays no answer. A connection is made when there is something
+//! to send, used both ways whoever dialled, and closed when cold. Its life:
+//!
+//! 1. [`socket`]: one UDP socket; [`tls`]: mutual TLS 1.3 by the organisation's certificates.
+//! 2. [`admission`]: who may in. The ring document and the certificate decide, never what the peer says.
+//! 3. [`greeting`]: one hello each way; only then is the connection registered with its [`peer`].
+//! 4. Out: [`peer`] keeps a bounded queue per class, [`quic`] drains it, one unidirectional stream a frame; what is
+//!    small and soon stale goes as a datagram.
+//! 5. In: [`inlet`] reads frames within a budget of bytes and time. Eight frames that do not decode end it.
+//!
+//! Every frame carries the indices of the virtual node ids it goes between; ids follow from certificate and index.
+
+pub mod admission;
+pub mod directory;
+mod greeting;
+mod inlet;
+mod peer;
+mod quic;
+mod socket;
+pub mod tls;
+
+pub use admission::{Admission, Refusal};
+pub use directory::Directory;
+pub use quic::{Quic, QuicConfig};
+pub use socket::SocketError;
+pub use tls::Credentials;
+
+use net::id::Id;
+use net::wire::Message;
+
+/// What a connection is for; the index of its ALPN name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Everything small.
+    Control = 0,
+    /// Payloads that would hold up the small ones.
+    Bulk = 1,
+}
+
+/// Sends messages to other nodes.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends `message` from this host's `from`-th node id to the node `to`. Never blocks; the message may be lost,
+    /// and is dropped (counted) when nobody of that id is known or the peer's queue is full.
+    fn send(&self, from: u16, to: Id, message: Message);
+}
+
+/// Takes what comes from other nodes. Called from network threads; must not block.
+pub trait Receiver: Send + Sync + 'static {
+    /// A message for this host's `to`-th node id from the node whose certificate proves it to be `from`.
+    fn message(&self, to: u16, from: Id, message: Message);
+
+    /// There is a verified connection to the host of these ids.
+    fn up(&self, peers: &[Id]);
+
+    /// There is none any more, or none could be made.
+    fn down(&self, peers: &[Id]);
+}
