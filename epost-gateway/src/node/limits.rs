@@ -75,6 +75,8 @@ pub const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
 
 /// Messages from peers that wait for the overlay thread.
 pub const EVENTS_MAX: usize = 8192;
+/// Connections made and lost that wait for the overlay thread to hear of them.
+pub const PEER_EVENTS_MAX: usize = 8192;
 /// Bytes of messages from peers that wait for the overlay thread.
 pub const EVENT_BYTES_MAX: usize = 256 << 20;
 /// Commands of this process that wait for the overlay thread.
@@ -89,12 +91,17 @@ pub const STORAGE_UNDER_WAY_MAX: usize = 1024;
 pub const STORAGE_WAITING_MAX: usize = 16_384;
 /// Computations waiting for a worker; beyond it the overlay thread computes itself.
 pub const COMPUTE_WAITING_MAX: usize = 1024;
+/// Content blocks up to this size are checked by the overlay thread itself: hashing them takes less than the hop.
+pub const COMPUTE_INLINE_BYTES_MAX: usize = 16 << 10;
 /// Worker threads for computations.
 pub const COMPUTE_WORKERS: usize = 2;
 /// Timers one machine may have armed.
 pub const TIMERS_MAX: usize = 1 << 16;
 /// Packets of peers' applications waiting for the application of this node.
 pub const DELIVERIES_MAX: usize = 256;
+/// How long after its start a node believes its clock even if the store's last sweep is suspiciously long ago: by then
+/// replicas have told each other of leases extended meanwhile. Until then the engine deletes nothing after such a jump.
+pub const CLOCK_TRUST_TIME: Duration = Duration::from_secs(3600);
 /// Longest sleep of the overlay thread when nothing is due.
 pub const SLEEP_TIME: Duration = Duration::from_millis(500);
 

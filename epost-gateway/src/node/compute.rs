@@ -1,0 +1,86 @@
+//! Workers for what takes longer than a message may: hashing and checking blocks.
+//!
+//! A few threads serve all machines of the node. Small content blocks are not worth the hop to another thread, and when
+//! the workers are busy beyond their bound the overlay thread works itself, which slows down what keeps them busy.
+
+use super::inbox::Inbox;
+use super::limits::{COMPUTE_INLINE_BYTES_MAX, COMPUTE_WAITING_MAX, COMPUTE_WORKERS};
+use super::status::{Counter, Registry};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use net::id::Kind;
+use net::machine::{ComputeJob, ComputeResult, OpId};
+use net::past::block::{self, Trust};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+struct Work {
+    op: OpId,
+    job: ComputeJob,
+    /// Whose operation it is.
+    inbox: Arc<Inbox>,
+}
+
+/// The workers. They end when the last clone of this is dropped.
+#[derive(Clone)]
+pub(super) struct Workshop {
+    queue: Sender<Work>,
+    trust: Arc<Trust>,
+    inline: Counter,
+}
+
+impl Workshop {
+    /// Starts the workers; certificates are checked against `trust`.
+    pub(super) fn open(trust: Arc<Trust>, registry: &Registry) -> std::io::Result<(Workshop, Vec<JoinHandle<()>>)> {
+        let (queue, work) = bounded(COMPUTE_WAITING_MAX);
+        let start = |i| {
+            let (work, trust) = (work.clone(), trust.clone());
+            std::thread::Builder::new().name(format!("compute-{i}")).spawn(move || labour(&work, &trust))
+        };
+        let workers = (0..COMPUTE_WORKERS).map(start).collect::<Result<_, _>>()?;
+        let inline = registry.counter("computed_inline", "computations the overlay thread did because workers were busy");
+        Ok((Workshop { queue, trust, inline }, workers))
+    }
+
+    /// Does the job, or has it done. What comes back at once was done here; the rest arrives in `inbox`.
+    pub(super) fn submit(&self, op: OpId, job: ComputeJob, inbox: &Arc<Inbox>) -> Option<ComputeResult> {
+        if is_quick(&job) {
+            return Some(compute(&job, &self.trust));
+        }
+        match self.queue.try_send(Work { op, job, inbox: inbox.clone() }) {
+            Ok(()) => None,
+            Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => {
+                self.inline.increment();
+                Some(compute(&work.job, &self.trust))
+            }
+        }
+    }
+
+    /// Jobs waiting.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+fn labour(work: &Receiver<Work>, trust: &Trust) {
+    for Work { op, job, inbox } in work {
+        inbox.computed(op, compute(&job, trust));
+    }
+}
+
+/// Whether computing takes less than waking a worker (tens of microseconds).
+fn is_quick(job: &ComputeJob) -> bool {
+    match job {
+        ComputeJob::Verify { key, value } => {
+            matches!(key.kind, Kind::Content | Kind::Cluster) && value.len() <= COMPUTE_INLINE_BYTES_MAX
+        }
+    }
+}
+
+fn compute(job: &ComputeJob, trust: &Trust) -> ComputeResult {
+    match job {
+        ComputeJob::Verify { key, value } => match block::verify(key, value, trust) {
+            Ok(version) => ComputeResult::Verified { version },
+            Err(refusal) => ComputeResult::Refused(refusal),
+        },
+    }
+}

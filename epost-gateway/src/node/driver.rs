@@ -1,0 +1,257 @@
+//! The overlay thread: one machine, fed with events, its actions carried out.
+//!
+//! ```text
+//!   network ──▶ messages ─┐                              ┌─▶ Transport      (Send)
+//!   callers ──▶ orders   ─┤                              ├─▶ engine's port  (Storage)
+//!   workers ──▶ computed ─┼─▶ Machine::handle ─▶ Actions ┼─▶ Workshop       (Compute)
+//!   engine  ──▶ its port ─┤      one thread              ├─▶ caller's reply (Reply)
+//!   clock   ──▶ timers   ─┘                              └─▶ application    (Deliver)
+//! ```
+//!
+//! Each queue has its turn of at most [`TURN`] events, so none starves another; the thread sleeps when all are empty and
+//! no timer is due. The machine decides everything; what this thread adds is only that every queue has a bound and
+//! every drop is counted.
+
+use super::client::{Answer, Delivery};
+use super::clock::Clock;
+use super::compute::Workshop;
+use super::inbox::{Inbox, Order};
+use super::limits::{CLOCK_TRUST_TIME, COMMANDS_UNDER_WAY_MAX, SLEEP_TIME, TURN};
+use super::status::{Counter, Gauge, Registry};
+use super::storage::Storage;
+use super::timers::Timers;
+use super::transport::Transport;
+use net::machine::{
+    Action, Actions, Command, ComputeResult, Event, Machine, Metric, Micros, OpId, Reply, RequestId,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// What an overlay thread works with.
+pub(super) struct Driver<M> {
+    /// Which of the host's node ids the machine has.
+    pub index: u16,
+    pub machine: M,
+    pub inbox: Arc<Inbox>,
+    pub transport: Arc<dyn Transport>,
+    pub storage: Storage,
+    pub workshop: Workshop,
+    pub clock: Arc<Clock>,
+    pub deliveries: mpsc::Sender<Delivery>,
+    /// How often expired leases are swept; only one driver of an engine does it.
+    pub sweep: Option<Duration>,
+    pub counters: Counters,
+}
+
+/// What all overlay threads of a node count.
+#[derive(Clone)]
+pub(super) struct Counters {
+    metrics: BTreeMap<Metric, Counter>,
+    events: Counter,
+    commands: Counter,
+    commands_full: Counter,
+    deliveries_full: Counter,
+    commands_under_way: Gauge,
+    storage_waiting: Gauge,
+}
+
+impl Counters {
+    pub(super) fn new(registry: &Registry) -> Counters {
+        let overlay = |cause| registry.counter_by("overlay", "what the overlay has done, by kind", cause);
+        let metrics = [
+            (Metric::Forwarded, "forwarded"),
+            (Metric::Rooted, "rooted"),
+            (Metric::Rerouted, "rerouted"),
+            (Metric::PeerDied, "peer died"),
+            (Metric::BlockRefused, "block refused"),
+            (Metric::Replicated, "replicated"),
+            (Metric::Repaired, "repaired"),
+            (Metric::Dropped, "dropped"),
+            (Metric::Unexpected, "unexpected"),
+        ];
+        Counters {
+            metrics: metrics.into_iter().map(|(metric, name)| (metric, overlay(name))).collect(),
+            events: registry.counter("events", "events handled by the overlay threads"),
+            commands: registry.counter("commands", "commands given to the overlay"),
+            commands_full: registry.drops("too many commands under way"),
+            deliveries_full: registry.drops("application's delivery queue full"),
+            commands_under_way: registry.gauge("queue_commands", "commands under way"),
+            storage_waiting: registry.gauge("queue_storage", "storage operations that wait for the engine"),
+        }
+    }
+}
+
+/// A driver at work.
+struct Running<M> {
+    driver: Driver<M>,
+    actions: Actions,
+    timers: Timers,
+    /// Computed by this thread itself while it carried out actions.
+    computed: VecDeque<(OpId, ComputeResult)>,
+    replies: BTreeMap<RequestId, Option<oneshot::Sender<Reply>>>,
+    next_request: u64,
+    /// When leases are swept next.
+    sweep_at: Micros,
+    booted_at: Micros,
+}
+
+impl<M: Machine> Driver<M> {
+    /// Runs until the inbox is told to stop. Callers still waiting then see their reply channel closed.
+    pub(super) fn run(self) {
+        let booted_at = self.clock.now();
+        let mut running = Running {
+            driver: self,
+            actions: Actions::default(),
+            timers: Timers::default(),
+            computed: VecDeque::new(),
+            replies: BTreeMap::new(),
+            next_request: 0,
+            sweep_at: booted_at,
+            booted_at,
+        };
+        running.handle(Event::Boot);
+        while !running.driver.inbox.is_stopping() {
+            if !running.turn() {
+                running.sleep();
+            }
+        }
+    }
+}
+
+impl<M: Machine> Running<M> {
+    /// Gives each queue its turn. False if there was nothing to do.
+    fn turn(&mut self) -> bool {
+        let mut worked = self.due_turn();
+        for _ in 0..TURN {
+            let Some((op, result)) = self.driver.storage.poll() else { break };
+            self.handle(Event::Storage { op, result });
+            worked = true;
+        }
+        for _ in 0..TURN {
+            let here = self.computed.pop_front();
+            let Some((op, result)) = here.or_else(|| self.driver.inbox.next_computed()) else { break };
+            self.handle(Event::Compute { op, result });
+            worked = true;
+        }
+        for _ in 0..TURN {
+            let Some(event) = self.driver.inbox.next_peer() else { break };
+            self.handle(event);
+            worked = true;
+        }
+        for _ in 0..TURN {
+            let Some((from, message)) = self.driver.inbox.next_message() else { break };
+            self.handle(Event::Message { from, message });
+            worked = true;
+        }
+        for _ in 0..TURN {
+            let Some(order) = self.driver.inbox.next_order() else { break };
+            self.take_order(order);
+            worked = true;
+        }
+        worked
+    }
+
+    /// Timers that are due, and the sweep.
+    fn due_turn(&mut self) -> bool {
+        let now = self.driver.clock.now();
+        let mut worked = false;
+        for _ in 0..TURN {
+            let Some(timer) = self.timers.take_due(now) else { break };
+            self.handle(Event::Timer(timer));
+            worked = true;
+        }
+        if let Some(period) = self.driver.sweep
+            && self.sweep_at <= now
+        {
+            self.sweep_at = now + micros(period);
+            let trusted = now - self.booted_at >= micros(CLOCK_TRUST_TIME);
+            self.driver.storage.sweep(now / 1_000_000, trusted);
+        }
+        worked
+    }
+
+    fn sleep(&mut self) {
+        let now = self.driver.clock.now();
+        let next = self.timers.first().map_or(Micros::MAX, |at| at);
+        let next = if self.driver.sweep.is_some() { next.min(self.sweep_at) } else { next };
+        let time = Duration::from_micros(next.saturating_sub(now)).min(SLEEP_TIME);
+        self.driver.counters.storage_waiting.set(self.driver.storage.waiting() as u64);
+        let busy = !self.computed.is_empty() || self.driver.storage.has_answered();
+        self.driver.inbox.sleep(time, || busy);
+    }
+
+    fn take_order(&mut self, order: Order) {
+        if self.replies.len() >= COMMANDS_UNDER_WAY_MAX {
+            self.driver.counters.commands_full.increment();
+            if let Some(reply) = order.reply {
+                // A caller that has gone needs no reply.
+                let _ = reply.send(Reply::Busy);
+            }
+            return;
+        }
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.replies.insert(request, order.reply);
+        self.driver.counters.commands.increment();
+        self.driver.counters.commands_under_way.rise(1);
+        self.handle(Event::Command { request, command: order.command });
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.driver.counters.events.increment();
+        let now = self.driver.clock.now();
+        self.driver.machine.handle(now, event, &mut self.actions);
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain() {
+            self.carry_out(action);
+        }
+        // Keeps the list's capacity.
+        self.actions = actions;
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Send { to, message } => self.driver.transport.send(self.driver.index, to, message),
+            Action::Arm { timer, at } => self.timers.arm(timer, at),
+            Action::Storage { op, operation } => self.driver.storage.submit(op, operation),
+            Action::Compute { op, job } => {
+                if let Some(result) = self.driver.workshop.submit(op, job, &self.driver.inbox) {
+                    self.computed.push_back((op, result));
+                }
+            }
+            Action::Reply { request, reply } => {
+                let waiting = self.replies.remove(&request);
+                self.driver.counters.commands_under_way.fall(1);
+                // Exactly once per command is the machine's promise; a caller that has gone needs no reply.
+                let _ = waiting.expect("the machine replies to commands it was given").map(|caller| caller.send(reply));
+            }
+            Action::Deliver { from, conversation, payload } => {
+                let answer = Answer::new(self.driver.inbox.clone(), from, conversation);
+                if self.driver.deliveries.try_send(Delivery { from, payload, answer }).is_err() {
+                    self.driver.counters.deliveries_full.increment();
+                }
+            }
+            Action::Metric { metric, amount } => {
+                let counter = self.driver.counters.metrics.get(&metric);
+                counter.expect("every metric has a counter").add(amount);
+            }
+        }
+    }
+}
+
+impl<M> Drop for Running<M> {
+    fn drop(&mut self) {
+        self.driver.counters.commands_under_way.fall(self.replies.len() as u64);
+    }
+}
+
+/// The machine's answer to a peer, as a command.
+pub(super) fn answer_order(to: net::id::Id, conversation: u64, payload: bytes::Bytes) -> Order {
+    Order { command: Command::Answer { to, conversation, payload }, reply: None }
+}
+
+fn micros(duration: Duration) -> Micros {
+    Micros::try_from(duration.as_micros()).expect("periods are short")
+}

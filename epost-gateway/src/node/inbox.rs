@@ -1,0 +1,263 @@
+//! What waits for one overlay thread: bounded queues in, one alarm that wakes it.
+//!
+//! Four kinds of thread fill an inbox: the network's, callers with commands, compute workers, and the engine's shards
+//! (whose completions wait in the engine's port; they only ring the alarm). A full queue drops what comes, counted, or
+//! tells the caller "busy"; nothing here blocks.
+//!
+//! The alarm costs a system call only when the thread sleeps: whoever fills a queue finds `asleep` unset while the
+//! thread is at work, so a burst of events wakes it once.
+
+use super::limits::{
+    COMMANDS_MAX, COMPUTE_WAITING_MAX, COMPUTE_WORKERS, EVENT_BYTES_MAX, EVENTS_MAX, PEER_EVENTS_MAX, SLEEP_TIME,
+};
+use super::status::{Counter, Registry};
+use super::transport::Receiver;
+use crossbeam::queue::ArrayQueue;
+use net::id::Id;
+use net::machine::{Command, ComputeResult, Event, OpId, Reply};
+use net::wire::Message;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// A command and where its reply goes.
+pub(super) struct Order {
+    pub command: Command,
+    /// Nobody waits for the reply to an answer.
+    pub reply: Option<oneshot::Sender<Reply>>,
+}
+
+/// What waits for one overlay thread.
+pub(super) struct Inbox {
+    messages: ArrayQueue<(Id, Message)>,
+    message_bytes: AtomicUsize,
+    peers: ArrayQueue<Event>,
+    orders: ArrayQueue<Order>,
+    computed: ArrayQueue<(OpId, ComputeResult)>,
+    stopping: AtomicBool,
+    alarm: Alarm,
+    messages_full: Counter,
+    peers_full: Counter,
+}
+
+impl Inbox {
+    pub(super) fn new(registry: &Registry) -> Inbox {
+        Inbox {
+            messages: ArrayQueue::new(EVENTS_MAX),
+            message_bytes: AtomicUsize::new(0),
+            peers: ArrayQueue::new(PEER_EVENTS_MAX),
+            orders: ArrayQueue::new(COMMANDS_MAX),
+            computed: ArrayQueue::new(COMPUTE_WAITING_MAX + COMPUTE_WORKERS),
+            stopping: AtomicBool::new(false),
+            alarm: Alarm::default(),
+            messages_full: registry.drops("overlay thread's message queue full"),
+            peers_full: registry.drops("overlay thread's peer event queue full"),
+        }
+    }
+
+    /// Takes in a message from a peer, or drops it.
+    pub(super) fn message(&self, from: Id, message: Message) {
+        let bytes = weight(&message);
+        let waiting = self.message_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if waiting + bytes > EVENT_BYTES_MAX || self.messages.push((from, message)).is_err() {
+            self.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return self.messages_full.increment();
+        }
+        self.alarm.ring();
+    }
+
+    pub(super) fn next_message(&self) -> Option<(Id, Message)> {
+        let (from, message) = self.messages.pop()?;
+        let bytes = weight(&message);
+        let waiting = self.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(waiting >= bytes);
+        Some((from, message))
+    }
+
+    fn peer(&self, event: Event) {
+        match self.peers.push(event) {
+            Ok(()) => self.alarm.ring(),
+            Err(_) => self.peers_full.increment(),
+        }
+    }
+
+    pub(super) fn next_peer(&self) -> Option<Event> {
+        self.peers.pop()
+    }
+
+    /// Takes in a command; gives it back when there are too many.
+    pub(super) fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders.push(order)?;
+        self.alarm.ring();
+        Ok(())
+    }
+
+    pub(super) fn next_order(&self) -> Option<Order> {
+        self.orders.pop()
+    }
+
+    pub(super) fn computed(&self, op: OpId, result: ComputeResult) {
+        let pushed = self.computed.push((op, result));
+        assert!(pushed.is_ok(), "there is room for every computation that may be under way");
+        self.alarm.ring();
+    }
+
+    pub(super) fn next_computed(&self) -> Option<(OpId, ComputeResult)> {
+        self.computed.pop()
+    }
+
+    /// Wakes the thread: something waits for it elsewhere.
+    pub(super) fn ring(&self) {
+        self.alarm.ring();
+    }
+
+    /// Tells the thread to end.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.alarm.ring();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Sleeps until something arrives, at most `time`. `elsewhere` tells whether something waits in another place that
+    /// rings this alarm. Only the thread that owns the inbox calls it.
+    pub(super) fn sleep(&self, time: Duration, elsewhere: impl FnOnce() -> bool) {
+        self.alarm.sleep(time.min(SLEEP_TIME), || {
+            self.messages.is_empty()
+                && self.peers.is_empty()
+                && self.orders.is_empty()
+                && self.computed.is_empty()
+                && !self.is_stopping()
+                && !elsewhere()
+        });
+    }
+
+    /// Messages and commands waiting.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len() + self.orders.len() + self.peers.len() + self.computed.len()
+    }
+}
+
+/// Memory a waiting message takes: its payload, and something for the rest.
+fn weight(message: &Message) -> usize {
+    message.body.payload().len() + 512
+}
+
+/// Hands what the transport brings to the inbox it is for.
+pub(super) struct Switchboard {
+    /// By index of the node id.
+    pub inboxes: Vec<Arc<Inbox>>,
+}
+
+impl Receiver for Switchboard {
+    fn message(&self, to: u16, from: Id, message: Message) {
+        // The transport has checked the index against the same list of ids.
+        self.inboxes[usize::from(to)].message(from, message);
+    }
+
+    fn up(&self, peers: &[Id]) {
+        for inbox in &self.inboxes {
+            peers.iter().for_each(|peer| inbox.peer(Event::PeerUp(*peer)));
+        }
+    }
+
+    fn down(&self, peers: &[Id]) {
+        for inbox in &self.inboxes {
+            peers.iter().for_each(|peer| inbox.peer(Event::PeerDown(*peer)));
+        }
+    }
+}
+
+/// Wakes one thread, for free while it is awake.
+#[derive(Default)]
+struct Alarm {
+    sleeper: OnceLock<Thread>,
+    asleep: AtomicBool,
+}
+
+impl Alarm {
+    fn ring(&self) {
+        // Sequentially consistent with the store in `sleep`: either we see `asleep`, or the sleeper sees what we pushed.
+        if self.asleep.swap(false, Ordering::SeqCst)
+            && let Some(sleeper) = self.sleeper.get()
+        {
+            sleeper.unpark();
+        }
+    }
+
+    fn sleep(&self, time: Duration, nothing_waits: impl FnOnce() -> bool) {
+        let sleeper = self.sleeper.get_or_init(std::thread::current);
+        assert_eq!(sleeper.id(), std::thread::current().id(), "an inbox has one owner");
+        self.asleep.store(true, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if nothing_waits() {
+            std::thread::park_timeout(time);
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: no wake-up is lost and no queue grows past its bound. Method: a sleeper with a long time limit against
+    //! many threads that push; a flood with nobody taking.
+    use super::*;
+    use bytes::Bytes;
+    use net::wire::Body;
+
+    fn tell(bytes: usize) -> Message {
+        Message { request: 1, body: Body::Tell(Bytes::from(vec![0; bytes])) }
+    }
+
+    #[test]
+    fn every_message_pushed_is_taken() {
+        let inbox = Arc::new(Inbox::new(&Registry::default()));
+        let pushers: Vec<_> = (0..4u8)
+            .map(|i| {
+                let inbox = inbox.clone();
+                std::thread::spawn(move || {
+                    for n in 0..5_000 {
+                        while inbox.messages.is_full() {
+                            std::thread::yield_now();
+                        }
+                        inbox.message(Id([i; 20]), tell(0));
+                        if n % 64 == 0 {
+                            std::thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut taken = 0;
+        while taken + inbox.messages_full.get() < 20_000 {
+            while inbox.next_message().is_some() {
+                taken += 1;
+            }
+            inbox.sleep(Duration::from_secs(60), || false);
+        }
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
+        assert_eq!(inbox.message_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_flood_is_dropped_and_counted() {
+        let registry = Registry::default();
+        let inbox = Inbox::new(&registry);
+        for _ in 0..EVENTS_MAX + 10 {
+            inbox.message(Id::default(), tell(0));
+        }
+        assert_eq!(inbox.messages_full.get(), 10);
+        while inbox.next_message().is_some() {}
+        let large = EVENT_BYTES_MAX / 64;
+        for _ in 0..64 {
+            inbox.message(Id::default(), tell(large));
+        }
+        assert_eq!(inbox.messages_full.get(), 11, "the last of 64 does not fit with the overhead counted");
+    }
+}
