@@ -73,6 +73,8 @@ pub const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
 
 // The overlay thread.
 
+/// Node ids one host may have: each is a machine on a thread of its own.
+pub const WEIGHT_MAX: usize = 16;
 /// Messages from peers that wait for the overlay thread.
 pub const EVENTS_MAX: usize = 8192;
 /// Connections made and lost that wait for the overlay thread to hear of them.
