@@ -9,7 +9,7 @@ mod organisation;
 
 use bytes::Bytes;
 use epost_gateway::node::status::Registry;
-use epost_gateway::node::transport::{Credentials, Directory, Quic, QuicConfig, Receiver, Transport};
+use epost_gateway::node::transport::{Admission, Credentials, Directory, Quic, QuicConfig, Receiver, Transport};
 use net::id::Id;
 use net::wire::{Body, Ends, Hello, Lane, Message, Presence, encode};
 use organisation::{Organisation, RING, credentials, free_address, key, node_id, nonce, now_s};
@@ -62,7 +62,8 @@ impl Station {
         let (sender, seen) = mpsc::unbounded_channel();
         let registry = Registry::default();
         let secret = Zeroizing::new([host; 32]);
-        let config = QuicConfig { listen, nonce: nonce(host), credentials: own, secret, directory };
+        let admission = Arc::new(Admission::new(directory, &registry));
+        let config = QuicConfig { listen, nonce: nonce(host), credentials: own, secret, admission };
         let quic = Quic::open(config, Arc::new(Listener(sender)), &registry).unwrap();
         Station { quic, registry, seen }
     }
@@ -252,6 +253,28 @@ async fn a_certificate_out_of_time_is_refused_and_one_in_grace_is_not() {
     let two = Station::open(2, organisation.address(2), late, organisation.directory());
     two.quic.send(0, node_id(1), tell(1, 1));
     assert_eq!(one.next_message().await, (node_id(2), tell(1, 1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_ring_document_ends_what_it_no_longer_admits() {
+    let mut organisation = Organisation::with_members(1, 3);
+    let (mut one, two) = (Station::member(&organisation, 1), Station::member(&organisation, 2));
+    let mut three = Station::member(&organisation, 3);
+    for station in [&two, &three] {
+        station.quic.send(0, node_id(1), tell(1, 1));
+        one.next_message().await;
+    }
+    let revoked = organisation.enrol(2, |_| {});
+    organisation.revoke(&revoked);
+    organisation.ring.epoch += 1;
+    one.quic.adopt(organisation.directory());
+    while !matches!(one.next().await, Seen::Down(id) if id == node_id(2)) {}
+    two.quic.send(0, node_id(1), tell(1, 2));
+    // Once for the connection that stood, once for the new attempt.
+    one.counted("refused_peers", "revoked", 2).await;
+    one.quic.send(0, node_id(3), tell(1, 3));
+    assert_eq!(three.next_message().await.1.request, 3, "who is still admitted stays connected");
+    assert_eq!(one.plain("dials") + three.plain("dials"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,6 +64,9 @@ impl RingStore {
     }
 
     async fn ask_once(&self, command: Command) -> Result<Reply, StoreError> {
+        if self.inbox.is_stopping() {
+            return Err(StoreError::Unavailable);
+        }
         let (reply, receiver) = oneshot::channel();
         if self.inbox.order(Order { command, reply: Some(reply) }).is_err() {
             return Ok(Reply::Busy);

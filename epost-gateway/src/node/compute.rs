@@ -6,10 +6,11 @@
 use super::inbox::Inbox;
 use super::limits::{COMPUTE_INLINE_BYTES_MAX, COMPUTE_WAITING_MAX, COMPUTE_WORKERS};
 use super::status::{Counter, Registry};
+use super::transport::Admission;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use net::id::Kind;
 use net::machine::{ComputeJob, ComputeResult, OpId};
-use net::past::block::{self, Trust};
+use net::past::block;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -24,46 +25,52 @@ struct Work {
 #[derive(Clone)]
 pub(super) struct Workshop {
     queue: Sender<Work>,
-    trust: Arc<Trust>,
+    work: Receiver<Work>,
+    admission: Arc<Admission>,
     inline: Counter,
 }
 
 impl Workshop {
-    /// Starts the workers; certificates are checked against `trust`.
-    pub(super) fn open(trust: Arc<Trust>, registry: &Registry) -> std::io::Result<(Workshop, Vec<JoinHandle<()>>)> {
+    /// Starts the workers; users' certificates are checked by the ring document in force, as peers' are.
+    pub(super) fn open(
+        admission: Arc<Admission>,
+        registry: &Registry,
+    ) -> std::io::Result<(Workshop, Vec<JoinHandle<()>>)> {
         let (queue, work) = bounded(COMPUTE_WAITING_MAX);
         let start = |i| {
-            let (work, trust) = (work.clone(), trust.clone());
-            std::thread::Builder::new().name(format!("compute-{i}")).spawn(move || labour(&work, &trust))
+            let (work, admission) = (work.clone(), admission.clone());
+            std::thread::Builder::new().name(format!("compute-{i}")).spawn(move || labour(&work, &admission))
         };
         let workers = (0..COMPUTE_WORKERS).map(start).collect::<Result<_, _>>()?;
-        let inline = registry.counter("computed_inline", "computations the overlay thread did because workers were busy");
-        Ok((Workshop { queue, trust, inline }, workers))
+        let inline =
+            registry.counter("computed_inline", "computations the overlay thread did because workers were busy");
+        Ok((Workshop { queue, work, admission, inline }, workers))
     }
 
     /// Does the job, or has it done. What comes back at once was done here; the rest arrives in `inbox`.
     pub(super) fn submit(&self, op: OpId, job: ComputeJob, inbox: &Arc<Inbox>) -> Option<ComputeResult> {
         if is_quick(&job) {
-            return Some(compute(&job, &self.trust));
+            return Some(compute(&job, &self.admission));
         }
         match self.queue.try_send(Work { op, job, inbox: inbox.clone() }) {
             Ok(()) => None,
             Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => {
                 self.inline.increment();
-                Some(compute(&work.job, &self.trust))
+                Some(compute(&work.job, &self.admission))
             }
         }
     }
 
-    /// Jobs waiting.
-    pub(super) fn len(&self) -> usize {
-        self.queue.len()
+    /// A look at how many jobs wait, which does not keep the workers from ending.
+    pub(super) fn waiting(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let work = self.work.clone();
+        move || work.len() as u64
     }
 }
 
-fn labour(work: &Receiver<Work>, trust: &Trust) {
+fn labour(work: &Receiver<Work>, admission: &Admission) {
     for Work { op, job, inbox } in work {
-        inbox.computed(op, compute(&job, trust));
+        inbox.computed(op, compute(&job, admission));
     }
 }
 
@@ -76,9 +83,9 @@ fn is_quick(job: &ComputeJob) -> bool {
     }
 }
 
-fn compute(job: &ComputeJob, trust: &Trust) -> ComputeResult {
+fn compute(job: &ComputeJob, admission: &Admission) -> ComputeResult {
     match job {
-        ComputeJob::Verify { key, value } => match block::verify(key, value, trust) {
+        ComputeJob::Verify { key, value } => match block::verify(key, value, admission.directory().trust()) {
             Ok(version) => ComputeResult::Verified { version },
             Err(refusal) => ComputeResult::Refused(refusal),
         },

@@ -21,13 +21,12 @@ use super::status::{Counter, Gauge, Registry};
 use super::storage::Storage;
 use super::timers::Timers;
 use super::transport::Transport;
-use net::machine::{
-    Action, Actions, Command, ComputeResult, Event, Machine, Metric, Micros, OpId, Reply, RequestId,
-};
+use net::machine::{Action, Actions, Command, ComputeResult, Event, Machine, Metric, Micros, OpId, Reply, RequestId};
+use net::roster::Roster;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What an overlay thread works with.
 pub(super) struct Driver<M> {
@@ -40,6 +39,8 @@ pub(super) struct Driver<M> {
     pub workshop: Workshop,
     pub clock: Arc<Clock>,
     pub deliveries: mpsc::Sender<Delivery>,
+    /// The ring document in force, for those who act on it.
+    pub rings: Arc<watch::Sender<Arc<Roster>>>,
     /// How often expired leases are swept; only one driver of an engine does it.
     pub sweep: Option<Duration>,
     pub counters: Counters,
@@ -117,6 +118,8 @@ impl<M: Machine> Driver<M> {
                 running.sleep();
             }
         }
+        // Their callers see the reply channel closed, as those already given to the machine do.
+        while running.driver.inbox.next_order().is_some() {}
     }
 }
 
@@ -232,6 +235,17 @@ impl<M: Machine> Running<M> {
                 if self.driver.deliveries.try_send(Delivery { from, payload, answer }).is_err() {
                     self.driver.counters.deliveries_full.increment();
                 }
+            }
+            Action::RingAdopted { roster } => {
+                // Machines of one host may adopt it one after the other.
+                let epoch = roster.ring().epoch;
+                self.driver.rings.send_if_modified(|ring| {
+                    let newer = epoch > ring.ring().epoch;
+                    if newer {
+                        *ring = roster;
+                    }
+                    newer
+                });
             }
             Action::Metric { metric, amount } => {
                 let counter = self.driver.counters.metrics.get(&metric);

@@ -107,6 +107,15 @@ pub const CLOCK_TRUST_TIME: Duration = Duration::from_secs(3600);
 /// Longest sleep of the overlay thread when nothing is due.
 pub const SLEEP_TIME: Duration = Duration::from_millis(500);
 
+// The status page.
+
+/// Body of a request to the status page, which has no use for one.
+pub const REQUEST_BYTES_MAX: usize = 1024;
+/// How often the overlay is asked for its state before it is ready, and after.
+pub const READY_POLL_TIME: Duration = Duration::from_millis(100);
+/// See [`READY_POLL_TIME`].
+pub const STATUS_POLL_TIME: Duration = Duration::from_secs(1);
+
 // Clients of the overlay.
 
 /// How long a caller waits for the reply to a command. The machine's own time limits are shorter; this one guards

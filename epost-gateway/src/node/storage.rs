@@ -124,9 +124,9 @@ fn request(operation: StorageOperation) -> Request {
             expiry_s: expiry,
             value,
         },
-        StorageOperation::Touch { leases } => Request::TouchMany {
-            leases: leases.iter().map(|(key, expiry)| (engine_key(key), *expiry)).collect(),
-        },
+        StorageOperation::Touch { leases } => {
+            Request::TouchMany { leases: leases.iter().map(|(key, expiry)| (engine_key(key), *expiry)).collect() }
+        }
         StorageOperation::Scan { from, to, after, limit } => {
             Request::Scan { from: from.0, to: to.0, after: after.as_ref().map(engine_key), limit }
         }
@@ -144,11 +144,9 @@ fn outcome(response: Response) -> StorageResult {
         })),
         Response::Touched { known } => StorageResult::Touched { known },
         // A kind we do not know: the store was written by a newer program. Half a listing would look like a whole one.
-        Response::Listed(entries) => entries
-            .iter()
-            .map(listed)
-            .collect::<Option<Vec<_>>>()
-            .map_or(StorageResult::Failed, StorageResult::Listed),
+        Response::Listed(entries) => {
+            entries.iter().map(listed).collect::<Option<Vec<_>>>().map_or(StorageResult::Failed, StorageResult::Listed)
+        }
         // Answers to requests that machines do not make.
         Response::Removed(_) | Response::Swept { .. } | Response::Confirmed => StorageResult::Failed,
     }

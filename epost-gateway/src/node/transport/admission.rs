@@ -128,8 +128,8 @@ impl Admission {
         self.directory.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Admits by a newer ring document from now on. Connections that stand are the caller's to close.
-    pub fn adopt(&self, directory: Arc<Directory>) {
+    /// Admits by a newer ring document from now on. Connections that stand are the transport's to close.
+    pub(super) fn adopt(&self, directory: Arc<Directory>) {
         *self.directory.write().unwrap_or_else(PoisonError::into_inner) = directory;
     }
 

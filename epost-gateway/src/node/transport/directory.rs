@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub type Nonce = [u8; 16];
 
 /// One host of the ring.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// What its node ids follow from.
     pub nonce: Nonce,

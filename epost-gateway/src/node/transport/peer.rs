@@ -96,6 +96,10 @@ impl Peer {
         self.state().links.iter().rev().find(stands).cloned()
     }
 
+    pub(super) fn links(&self) -> Vec<Link> {
+        self.state().links.clone()
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         !self.state().links.is_empty()
     }

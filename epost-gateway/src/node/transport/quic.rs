@@ -35,8 +35,8 @@ pub struct QuicConfig {
     pub credentials: Credentials,
     /// The node's secret; the key of stateless resets is derived from it.
     pub secret: zeroize::Zeroizing<[u8; 32]>,
-    /// The hosts of the ring.
-    pub directory: Arc<Directory>,
+    /// Who is let in, and where the hosts of the ring are.
+    pub admission: Arc<Admission>,
 }
 
 /// The QUIC transport of one host. Clones are the same transport.
@@ -89,9 +89,9 @@ impl Quic {
     /// # Panics
     /// If the directory does not hold this host: the caller checks that.
     pub fn open(config: QuicConfig, receiver: Arc<dyn Receiver>, registry: &Registry) -> Result<Quic, SocketError> {
-        let own = config.directory.host(&config.nonce).expect("this host is in the directory").clone();
+        let admission = config.admission;
+        let own = admission.directory().host(&config.nonce).expect("this host is in the directory").clone();
         let own_ids = u16::try_from(own.ids.len()).expect("a member's weight is a u16");
-        let admission = Arc::new(Admission::new(config.directory, registry));
         let dial = |class| socket::dial_config(&admission, &config.credentials, class);
         let dial_configs = [dial(Class::Control)?, dial(Class::Bulk)?];
         let shared = Arc::new(Shared {
@@ -112,6 +112,27 @@ impl Quic {
         Ok(Quic { shared })
     }
 
+    /// Goes by a newer ring document from now on: connections with hosts that are no longer admitted are closed, hosts that
+    /// have moved are dialled anew. This host's own ids stay what they were at its start.
+    pub fn adopt(&self, directory: Arc<Directory>) {
+        let shared = &self.shared;
+        shared.admission.adopt(directory.clone());
+        let mut peers = shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|nonce, peer| {
+            let stays = directory.host(nonce).is_some_and(|host| **host == *peer.host);
+            for link in peer.links() {
+                let judged = shared.identify(&link.connection);
+                if let Err(refusal) = judged {
+                    shared.admission.count(refusal);
+                }
+                if judged.is_err() || !stays {
+                    link.close(Farewell::Refused);
+                }
+            }
+            stays
+        });
+    }
+
     /// Where it listens.
     ///
     /// # Errors
@@ -120,9 +141,14 @@ impl Quic {
         self.shared.endpoint.local_addr()
     }
 
-    /// Says farewell to all peers and stops; what is queued is dropped.
-    pub async fn stop(&self) {
+    /// Closes all connections and accepts no more; what is queued is dropped.
+    pub fn close(&self) {
         self.shared.endpoint.close(Farewell::Stopping.code(), b"");
+    }
+
+    /// As [`Quic::close`], and waits until the peers have been told.
+    pub async fn stop(&self) {
+        self.close();
         // Peers that do not answer will find out by themselves.
         let _ = timeout(STOP_TIME, self.shared.endpoint.wait_idle()).await;
     }
