@@ -5,6 +5,7 @@
 
 use super::inbox::Inbox;
 use super::limits::{COMPUTE_INLINE_BYTES_MAX, COMPUTE_WAITING_MAX, COMPUTE_WORKERS};
+use super::start::Ending;
 use super::status::{Counter, Registry};
 use super::transport::Admission;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -38,13 +39,16 @@ impl Workshop {
     ) -> std::io::Result<(Workshop, Vec<JoinHandle<()>>)> {
         let (queue, work) = bounded(COMPUTE_WAITING_MAX);
         let start = |i| {
-            let (work, admission) = (work.clone(), admission.clone());
-            std::thread::Builder::new().name(format!("compute-{i}")).spawn(move || labour(&work, &admission))
+            let (work, admission, ending) = (work.clone(), admission.clone(), ending());
+            std::thread::Builder::new().name(format!("compute-{i}")).spawn(move || {
+                let _ending = ending;
+                labour(&work, &admission);
+            })
         };
         let workers = (0..COMPUTE_WORKERS).map(start).collect::<Result<_, _>>()?;
         let inline =
             registry.counter("computed_inline", "computations the overlay thread did because workers were busy");
-        Ok((Workshop { queue, work, admission, inline }, workers))
+        Ok((Workshop { queue, work, admission: admission.clone(), inline }, workers))
     }
 
     /// Does the job, or has it done. What comes back at once was done here; the rest arrives in `inbox`.

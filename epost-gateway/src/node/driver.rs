@@ -16,9 +16,10 @@ use super::client::{Answer, Delivery};
 use super::clock::Clock;
 use super::compute::Workshop;
 use super::inbox::{Inbox, Order};
-use super::limits::{CLOCK_TRUST_TIME, COMMANDS_UNDER_WAY_MAX, SLEEP_TIME, TURN};
+use super::limits::{COMMANDS_UNDER_WAY_MAX, SLEEP_TIME, TURN};
 use super::status::{Counter, Gauge, Registry};
 use super::storage::Storage;
+use super::sweeper::Sweeper;
 use super::timers::Timers;
 use super::transport::Transport;
 use net::machine::{Action, Actions, Command, ComputeResult, Event, Machine, Metric, Micros, OpId, Reply, RequestId};
@@ -41,8 +42,8 @@ pub(super) struct Driver<M> {
     pub deliveries: mpsc::Sender<Delivery>,
     /// The ring document in force, for those who act on it.
     pub rings: Arc<watch::Sender<Arc<Roster>>>,
-    /// How often expired leases are swept; only one driver of an engine does it.
-    pub sweep: Option<Duration>,
+    /// Sweeps expired leases; only one driver of an engine does it.
+    pub sweeper: Option<Sweeper>,
     pub counters: Counters,
 }
 
@@ -93,15 +94,11 @@ struct Running<M> {
     computed: VecDeque<(OpId, ComputeResult)>,
     replies: BTreeMap<RequestId, Option<oneshot::Sender<Reply>>>,
     next_request: u64,
-    /// When leases are swept next.
-    sweep_at: Micros,
-    booted_at: Micros,
 }
 
 impl<M: Machine> Driver<M> {
     /// Runs until the inbox is told to stop. Callers still waiting then see their reply channel closed.
     pub(super) fn run(self) {
-        let booted_at = self.clock.now();
         let mut running = Running {
             driver: self,
             actions: Actions::default(),
@@ -109,8 +106,6 @@ impl<M: Machine> Driver<M> {
             computed: VecDeque::new(),
             replies: BTreeMap::new(),
             next_request: 0,
-            sweep_at: booted_at,
-            booted_at,
         };
         running.handle(Event::Boot);
         while !running.driver.inbox.is_stopping() {
@@ -165,24 +160,19 @@ impl<M: Machine> Running<M> {
             self.handle(Event::Timer(timer));
             worked = true;
         }
-        if let Some(period) = self.driver.sweep
-            && self.sweep_at <= now
-        {
-            self.sweep_at = now + micros(period);
-            let trusted = now - self.booted_at >= micros(CLOCK_TRUST_TIME);
-            self.driver.storage.sweep(now / 1_000_000, trusted);
+        if let Some(due) = self.driver.sweeper.as_mut().and_then(|sweeper| sweeper.due(now)) {
+            self.driver.storage.sweep(due);
         }
         worked
     }
 
     fn sleep(&mut self) {
         let now = self.driver.clock.now();
-        let next = self.timers.first().map_or(Micros::MAX, |at| at);
-        let next = if self.driver.sweep.is_some() { next.min(self.sweep_at) } else { next };
+        let sweep = self.driver.sweeper.as_ref().map(Sweeper::next);
+        let next = self.timers.first().into_iter().chain(sweep).min().unwrap_or(Micros::MAX);
         let time = Duration::from_micros(next.saturating_sub(now)).min(SLEEP_TIME);
         self.driver.counters.storage_waiting.set(self.driver.storage.waiting() as u64);
-        let busy = !self.computed.is_empty() || self.driver.storage.has_answered();
-        self.driver.inbox.sleep(time, || busy);
+        self.driver.inbox.sleep(time);
     }
 
     fn take_order(&mut self, order: Order) {
@@ -264,8 +254,4 @@ impl<M> Drop for Running<M> {
 /// The machine's answer to a peer, as a command.
 pub(super) fn answer_order(to: net::id::Id, conversation: u64, payload: bytes::Bytes) -> Order {
     Order { command: Command::Answer { to, conversation, payload }, reply: None }
-}
-
-fn micros(duration: Duration) -> Micros {
-    Micros::try_from(duration.as_micros()).expect("periods are short")
 }

@@ -4,8 +4,7 @@
 //! (whose completions wait in the engine's port; they only ring the alarm). A full queue drops what comes, counted, or
 //! tells the caller "busy"; nothing here blocks.
 //!
-//! The alarm costs a system call only when the thread sleeps: whoever fills a queue finds `asleep` unset while the
-//! thread is at work, so a burst of events wakes it once.
+//! The alarm costs a system call only when the thread sleeps, so a burst of events wakes it once.
 
 use super::limits::{
     COMMANDS_MAX, COMPUTE_WAITING_MAX, COMPUTE_WORKERS, EVENT_BYTES_MAX, EVENTS_MAX, PEER_EVENTS_MAX, SLEEP_TIME,
@@ -123,17 +122,10 @@ impl Inbox {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Sleeps until something arrives, at most `time`. `elsewhere` tells whether something waits in another place that
-    /// rings this alarm. Only the thread that owns the inbox calls it.
-    pub(super) fn sleep(&self, time: Duration, elsewhere: impl FnOnce() -> bool) {
-        self.alarm.sleep(time.min(SLEEP_TIME), || {
-            self.messages.is_empty()
-                && self.peers.is_empty()
-                && self.orders.is_empty()
-                && self.computed.is_empty()
-                && !self.is_stopping()
-                && !elsewhere()
-        });
+    /// Sleeps until something arrives, at most `time`. Only the thread that owns the inbox calls it, after it has found
+    /// nothing to do.
+    pub(super) fn sleep(&self, time: Duration) {
+        self.alarm.sleep(time.min(SLEEP_TIME));
     }
 
     /// Messages and commands waiting.
@@ -172,16 +164,22 @@ impl Receiver for Switchboard {
     }
 }
 
-/// Wakes one thread, for free while it is awake.
+/// Wakes one thread, for the price of a store while it is awake.
+///
+/// Invariant: when something has been put where the sleeper looks and the alarm has been rung since the sleeper last
+/// went to sleep, it does not stay asleep. Whoever rings sets `rung` and then looks at `asleep`; the sleeper sets
+/// `asleep` and then looks at `rung`; in the one order of these (they are sequentially consistent), one of the two sees
+/// the other.
 #[derive(Default)]
 struct Alarm {
     sleeper: OnceLock<Thread>,
+    rung: AtomicBool,
     asleep: AtomicBool,
 }
 
 impl Alarm {
     fn ring(&self) {
-        // Sequentially consistent with the store in `sleep`: either we see `asleep`, or the sleeper sees what we pushed.
+        self.rung.store(true, Ordering::SeqCst);
         if self.asleep.swap(false, Ordering::SeqCst)
             && let Some(sleeper) = self.sleeper.get()
         {
@@ -189,12 +187,12 @@ impl Alarm {
         }
     }
 
-    fn sleep(&self, time: Duration, nothing_waits: impl FnOnce() -> bool) {
+    /// Sleeps until it is rung, or has been since the last sleep; at most `time`. May wake for no reason.
+    fn sleep(&self, time: Duration) {
         let sleeper = self.sleeper.get_or_init(std::thread::current);
         assert_eq!(sleeper.id(), std::thread::current().id(), "an inbox has one owner");
         self.asleep.store(true, Ordering::SeqCst);
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if nothing_waits() {
+        if !self.rung.swap(false, Ordering::SeqCst) {
             std::thread::park_timeout(time);
         }
         self.asleep.store(false, Ordering::SeqCst);
@@ -237,12 +235,44 @@ mod tests {
             while inbox.next_message().is_some() {
                 taken += 1;
             }
-            inbox.sleep(Duration::from_secs(60), || false);
+            inbox.sleep(Duration::from_secs(60));
         }
         for pusher in pushers {
             pusher.join().unwrap();
         }
         assert_eq!(inbox.message_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    /// As with the engine's port: an item is put in a place the alarm knows nothing of, then the alarm is rung; the next
+    /// item comes only once this one has been taken, so the first lost wake-up stops everything until the time runs out.
+    #[test]
+    fn no_ring_is_slept_through() {
+        const ITEMS: usize = 20_000;
+        let alarm = Arc::new(Alarm::default());
+        let place = Arc::new(AtomicUsize::new(0));
+        let putter = {
+            let (alarm, place) = (alarm.clone(), place.clone());
+            std::thread::spawn(move || {
+                for item in 1..=ITEMS {
+                    place.store(item, Ordering::SeqCst);
+                    alarm.ring();
+                    while place.load(Ordering::SeqCst) != 0 {
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        };
+        let mut taken = 0;
+        while taken < ITEMS {
+            if place.swap(0, Ordering::SeqCst) != 0 {
+                taken += 1;
+                continue;
+            }
+            let start = std::time::Instant::now();
+            alarm.sleep(Duration::from_secs(30));
+            assert!(start.elapsed() < Duration::from_secs(29), "item {taken} was slept through");
+        }
+        putter.join().unwrap();
     }
 
     #[test]

@@ -87,8 +87,8 @@ pub const COMMANDS_MAX: usize = 1024;
 pub const COMMANDS_UNDER_WAY_MAX: usize = 4096;
 /// Events handled from one queue before the next queue has its turn.
 pub const TURN: usize = 64;
-/// Storage operations the engine has in hand.
-pub const STORAGE_UNDER_WAY_MAX: usize = 1024;
+/// Storage operations of all machines that the engine has in hand.
+pub const STORAGE_UNDER_WAY_MAX: usize = 4096;
 /// Storage operations waiting for the engine; beyond it they fail at once.
 pub const STORAGE_WAITING_MAX: usize = 16_384;
 /// Computations waiting for a worker; beyond it the overlay thread computes itself.
@@ -101,6 +101,8 @@ pub const COMPUTE_WORKERS: usize = 2;
 pub const TIMERS_MAX: usize = 1 << 16;
 /// Packets of peers' applications waiting for the application of this node.
 pub const DELIVERIES_MAX: usize = 256;
+/// A gap of at least so long between two sweeps (or more, by the ring's grace) counts as a jump of the clock.
+pub const CLOCK_JUMP_MIN_S: u64 = 3600;
 /// How long after its start a node believes its clock even if the store's last sweep is suspiciously long ago: by then
 /// replicas have told each other of leases extended meanwhile. Until then the engine deletes nothing after such a jump.
 pub const CLOCK_TRUST_TIME: Duration = Duration::from_secs(3600);
@@ -137,4 +139,7 @@ const _: () = {
     assert!(TURN < EVENTS_MAX && TURN < COMMANDS_MAX);
     assert!(COMMANDS_MAX <= COMMANDS_UNDER_WAY_MAX);
     assert!(STORAGE_UNDER_WAY_MAX <= STORAGE_WAITING_MAX);
+    assert!(STORAGE_UNDER_WAY_MAX <= engine::limits::MAILBOX, "the engine gives each port what it asks for");
+    assert!(WEIGHT_MAX <= STORAGE_UNDER_WAY_MAX / 64, "each machine has a fair share");
+    assert!(CLOCK_TRUST_TIME.as_secs() >= CLOCK_JUMP_MIN_S);
 };

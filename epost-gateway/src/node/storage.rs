@@ -5,9 +5,10 @@
 
 use super::limits::STORAGE_WAITING_MAX;
 use super::status::{Counter, Registry};
+use super::sweeper::Due;
 use engine::{Class, Completion, Port, Request, Response};
 use net::id::{Key, Kind, Name};
-use net::machine::{Listed, OpId, Seconds, StorageOperation, StorageResult, Stored};
+use net::machine::{Listed, OpId, StorageOperation, StorageResult, Stored};
 use std::collections::VecDeque;
 
 /// Tag of the driver's own sweeps; machines count their operations from zero.
@@ -22,6 +23,8 @@ pub(super) struct Storage {
     waiting: VecDeque<(u64, Request)>,
     /// Answered without having been tried.
     answered: VecDeque<(OpId, StorageResult)>,
+    /// Whether a sweep is under way.
+    sweeping: bool,
     full: Counter,
     failed: Counter,
     sweep_failures: Counter,
@@ -34,6 +37,7 @@ impl Storage {
             port,
             waiting: VecDeque::new(),
             answered: VecDeque::new(),
+            sweeping: false,
             full: registry.drops("storage queue full"),
             failed: registry.counter("storage_failures", "storage operations the engine refused or failed"),
             sweep_failures: registry.counter("sweep_failures", "sweeps the engine failed"),
@@ -58,12 +62,15 @@ impl Storage {
         self.flush();
     }
 
-    /// Removes what has expired by `now_s`; with `trusted`, even if the clock seems to have jumped.
-    pub(super) fn sweep(&mut self, now_s: Seconds, trusted: bool) {
-        if trusted {
-            self.waiting.push_back((CONFIRM_TAG, Request::ConfirmClock { now_s }));
+    /// Removes what has expired.
+    pub(super) fn sweep(&mut self, due: Due) {
+        if due.confirm {
+            self.waiting.push_back((CONFIRM_TAG, Request::ConfirmClock { now_s: due.now_s }));
         }
-        self.waiting.push_back((SWEEP_TAG, Request::Sweep { now_s }));
+        // One at a time: the next one will find what this one would have.
+        if !std::mem::replace(&mut self.sweeping, true) {
+            self.waiting.push_back((SWEEP_TAG, Request::Sweep { now_s: due.now_s }));
+        }
         self.flush();
     }
 
@@ -75,6 +82,7 @@ impl Storage {
         loop {
             let Completion { tag, result } = self.port.poll()?;
             self.flush();
+            self.sweeping &= tag != SWEEP_TAG;
             match (tag, result) {
                 (SWEEP_TAG, Ok(Response::Swept { expired, .. })) => self.swept.add(expired),
                 (SWEEP_TAG | CONFIRM_TAG, Ok(_)) => {}
@@ -90,11 +98,6 @@ impl Storage {
                 }
             }
         }
-    }
-
-    /// Whether [`Storage::poll`] has something without the engine's doing.
-    pub(super) fn has_answered(&self) -> bool {
-        !self.answered.is_empty()
     }
 
     /// Operations that wait for the port.
