@@ -34,7 +34,8 @@ pub(super) struct Workshop {
 impl Workshop {
     /// Starts the workers; users' certificates are checked by the ring document in force, as peers' are.
     pub(super) fn open(
-        admission: Arc<Admission>,
+        admission: &Arc<Admission>,
+        ending: impl Fn() -> Ending,
         registry: &Registry,
     ) -> std::io::Result<(Workshop, Vec<JoinHandle<()>>)> {
         let (queue, work) = bounded(COMPUTE_WAITING_MAX);
