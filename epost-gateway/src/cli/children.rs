@@ -3,8 +3,11 @@
 //! A child holds the other end of a pipe as its standard input (its lifeline): it stops in good order when the pipe
 //! closes. That is how it is asked to stop, and also what happens when this process is killed, so that no child
 //! outlives it. A child that ends by itself is started again, each time after a longer pause.
+//!
+//! A node's log is locked while its process lives: the lock belongs to the open file, which the child inherits as
+//! its output. So a later run sees whether a child of an earlier one is still on its way out.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +21,7 @@ use tokio::time::{sleep, timeout};
 pub const LIFELINE: &str = "EPOST_LIFELINE";
 
 /// How long a child may take to stop before it is killed.
-const STOP_MAX: Duration = Duration::from_secs(30);
+pub const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// The first pause before a child is started again.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -118,8 +121,15 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|&stop| stop).await;
 }
 
+/// Whether a process of this node, started by an earlier run, still lives.
+pub fn is_running(folder: &Path) -> bool {
+    let log = OpenOptions::new().append(true).open(folder.join("node.log"));
+    log.is_ok_and(|log| matches!(log.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 fn start(program: &Path, folder: &Path) -> io::Result<Child> {
     let log = open_log(&folder.join("node.log"))?;
+    log.try_lock()?;
     // A process group of its own, so that Ctrl-C reaches only us, and the children are stopped in order.
     Command::new(program)
         .arg("node")
@@ -177,8 +187,10 @@ mod tests {
         let (stop, told) = watch::channel(false);
         let keeping = tokio::spawn(keep(0, program, folder.path().to_owned(), events, told));
         assert!(matches!(happened.recv().await, Some(ChildEvent::Started { node: 0, pid: 1.. })));
+        assert!(is_running(folder.path()));
         stop.send(true).unwrap();
         keeping.await.unwrap();
+        assert!(!is_running(folder.path()));
         assert!(happened.recv().await.is_none());
         assert_eq!(fs::read_to_string(folder.path().join("node.log")).unwrap(), "node 1\nstopped in order\n");
     }

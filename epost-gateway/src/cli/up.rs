@@ -1,6 +1,6 @@
 //! `epost up`: a local organisation, running, until Ctrl-C.
 
-use super::children::{ChildEvent, keep};
+use super::children::{ChildEvent, STOP_MAX, is_running, keep};
 use super::folder::{DataFolder, FolderError};
 use super::http;
 use super::local::{Local, LocalError, Wish};
@@ -26,9 +26,6 @@ const READY_MAX: Duration = Duration::from_secs(180);
 /// How often they are asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// How long ports may stay in use by the children of an earlier run that was killed.
-const PORTS_MAX: Duration = Duration::from_secs(10);
-
 /// Deaths of one node before it was ever ready, after which it is given up.
 const DEATHS_MAX: u32 = 3;
 
@@ -50,6 +47,12 @@ pub enum UpError {
     /// The ports.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// A node of an earlier run does not stop.
+    #[error("node {number} of an earlier run is still running; wait until it stops, or kill it")]
+    StillRunning {
+        /// Counted from 1.
+        number: usize,
+    },
     /// A node says that it cannot run here, and what to do.
     #[error("{reason}")]
     Unfit {
@@ -81,7 +84,11 @@ impl UpError {
     /// 2 when the user can put it right, 1 when something broke.
     pub fn exit_code(&self) -> u8 {
         match self {
-            UpError::Local(_) | UpError::Folder(_) | UpError::Port(_) | UpError::Unfit { .. } => 2,
+            UpError::Local(_)
+            | UpError::Folder(_)
+            | UpError::Port(_)
+            | UpError::StillRunning { .. }
+            | UpError::Unfit { .. } => 2,
             UpError::NodeFails { .. } | UpError::NotReady { .. } | UpError::System(_) => 1,
         }
     }
@@ -93,7 +100,8 @@ pub async fn up(path: &Path, wish: Wish) -> Result<(), UpError> {
     let mut folder = DataFolder::open(path)?;
     let local = Local::prepare(&mut folder, wish)?;
     UpRecord::remove(folder.path())?;
-    wait_for_ports(&local).await?;
+    wait_for_earlier_run(&local).await?;
+    local.ports().check()?;
     let mut running = Running::start(folder, local)?;
     let outcome = running.run(&mut signals).await;
     running.stop(&mut signals).await;
@@ -119,15 +127,16 @@ impl Signals {
     }
 }
 
-/// Children of a run that was killed need a moment to notice it.
-async fn wait_for_ports(local: &Local) -> Result<(), PortError> {
+/// The children of a run that was killed need a moment to stop in good order.
+async fn wait_for_earlier_run(local: &Local) -> Result<(), UpError> {
     let since = Instant::now();
-    loop {
-        match local.ports().check() {
-            Err(PortError::InUse { .. }) if since.elapsed() < PORTS_MAX => sleep(ASK_EVERY).await,
-            outcome => return outcome,
+    while let Some(number) = local.nodes.iter().position(|node| is_running(&node.folder)) {
+        if since.elapsed() > STOP_MAX {
+            return Err(UpError::StillRunning { number: number + 1 });
         }
+        sleep(ASK_EVERY).await;
     }
+    Ok(())
 }
 
 /// What is known of a node.
