@@ -106,11 +106,13 @@ pub async fn keep(
 
 /// Waits for the child's own end; or, told to stop, brings it about and returns nothing.
 async fn live(child: &mut Child, stop: &mut watch::Receiver<bool>) -> Option<ExitStatus> {
+    // Taken out first, because waiting for a child closes the pipe that is still in it.
+    let lifeline = child.stdin.take();
     tokio::select! {
         ended = child.wait() => return ended.ok(),
         () = told(stop) => {}
     }
-    drop(child.stdin.take());
+    drop(lifeline);
     if timeout(STOP_MAX, child.wait()).await.is_err() {
         let _ = child.kill().await;
     }
@@ -187,6 +189,7 @@ mod tests {
         let (stop, told) = watch::channel(false);
         let keeping = tokio::spawn(keep(0, program, folder.path().to_owned(), events, told));
         assert!(matches!(happened.recv().await, Some(ChildEvent::Started { node: 0, pid: 1.. })));
+        assert!(timeout(Duration::from_millis(300), happened.recv()).await.is_err(), "it lives until it is told");
         assert!(is_running(folder.path()));
         stop.send(true).unwrap();
         keeping.await.unwrap();

@@ -16,7 +16,10 @@ const TIME_MAX: Duration = Duration::from_secs(3);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Nobody listens, or the connection broke.
+    /// Nobody listens.
+    #[error("not running")]
+    NotRunning,
+    /// The connection broke, or could not be made for another reason.
     #[error("unreachable ({0})")]
     Unreachable(io::Error),
     /// It took too long.
@@ -37,8 +40,15 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<Vec<u8>, FetchError>
         stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
         Ok(answer)
     };
-    let answer = timeout(TIME_MAX, exchange).await.map_err(|_| FetchError::Slow)?.map_err(FetchError::Unreachable)?;
+    let answer = timeout(TIME_MAX, exchange).await.map_err(|_| FetchError::Slow)?.map_err(unreachable)?;
     body(&answer).map(<[u8]>::to_vec).ok_or(FetchError::NotAnAnswer)
+}
+
+fn unreachable(error: io::Error) -> FetchError {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => FetchError::NotRunning,
+        _ => FetchError::Unreachable(error),
+    }
 }
 
 fn body(answer: &[u8]) -> Option<&[u8]> {

@@ -67,7 +67,10 @@ impl NodeStatus {
     fn state(&self) -> String {
         match &self.answer {
             Ok(_) if self.is_ready() => "ready".to_owned(),
-            Ok(_) => "not ready".to_owned(),
+            Ok(answer) => match waiting_for(answer) {
+                Some(what) => format!("waits for {what}"),
+                None => "joining".to_owned(),
+            },
             Err(error) => error.to_string(),
         }
     }
@@ -84,6 +87,12 @@ impl NodeStatus {
     fn size(&self, path: &str) -> String {
         self.figure(path).map_or_else(|| "-".to_owned(), table::bytes)
     }
+}
+
+/// What a node says it waits for, besides its place in the ring.
+fn waiting_for(answer: &Value) -> Option<String> {
+    let named: Vec<&str> = answer.get("waiting_for")?.as_array()?.iter().filter_map(Value::as_str).collect();
+    (!named.is_empty()).then(|| named.join(", "))
 }
 
 fn total(value: &Value) -> Option<u64> {
@@ -150,15 +159,21 @@ mod tests {
             "engine": {"objects": 12, "live_bytes": 2048, "leases": 12},
             "queues": {"events": 1, "commands": 2}, "drops": {"full": 3, "late": 4}, "refused_peers": {},
         });
-        let nodes = [node(1, Ok(good)), node(2, Ok(json!({"ready": false}))), node(3, Err(FetchError::Slow))];
+        let nodes = [
+            node(1, Ok(good)),
+            node(2, Ok(json!({"ready": false}))),
+            node(3, Err(FetchError::Slow)),
+            node(4, Ok(json!({"waiting_for": ["accounts"]}))),
+        ];
         let text = as_table(&nodes);
         let lines: Vec<Vec<&str>> = text
             .lines()
             .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect())
             .collect();
         assert_eq!(lines[1], ["node1", "ready", "6", "5", "4", "4", "12", "2.0 KiB", "12", "3", "7", "0"]);
-        assert_eq!(lines[2][..4], ["node2", "not ready", "-", "-"]);
+        assert_eq!(lines[2][..4], ["node2", "joining", "-", "-"]);
         assert_eq!(lines[3][..3], ["node3", "no answer in 3 s", "-"]);
+        assert_eq!(lines[4][..2], ["node4", "waits for accounts"]);
         let read: Value = serde_json::from_str(&as_json_text(&nodes)).unwrap();
         assert_eq!(read["nodes"][0]["status"]["ring"]["epoch"], 6);
         assert_eq!(read["nodes"][2]["status"], Value::Null);
@@ -169,6 +184,6 @@ mod tests {
     async fn unreachable_nodes_say_so() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let asked = ask(closed).await;
-        assert!(matches!(asked, Err(FetchError::Unreachable(_))), "{asked:?}");
+        assert!(matches!(asked, Err(FetchError::NotRunning)), "{asked:?}");
     }
 }
