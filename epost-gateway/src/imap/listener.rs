@@ -1,0 +1,139 @@
+//! Accepting connections, within bounds.
+//!
+//! One task accepts and counts; each session is a task of its own. A connection above the bound, in all or from
+//! one address, is told so (in clear) or closed (where TLS is expected from the first octet), and counted.
+
+use super::wire::Stream;
+use super::{Counters, Service, connection, limits};
+use crate::account::Accounts;
+use crate::tls::TlsMode;
+use post::store::ObjectStore;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{Id, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+/// How long to wait when the system has no more descriptors to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection refused may take to read why.
+const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Serves one connection to its end. `is_private` says that the stream is under TLS already; otherwise the
+/// acceptor, if there is one, serves STARTTLS, and nobody can log in before it.
+pub async fn serve<S: ObjectStore>(
+    stream: impl Stream + 'static,
+    is_private: bool,
+    acceptor: Option<TlsAcceptor>,
+    service: Service<S>,
+    shutdown: watch::Receiver<bool>,
+) {
+    Counters::count(&service.counters.sessions);
+    connection::converse(Box::new(stream), is_private, acceptor, service, shutdown).await;
+}
+
+/// Accepts connections until `shutdown` says true (or its sender is gone), then lets sessions say goodbye.
+pub async fn listen<S: ObjectStore>(
+    listener: TcpListener,
+    mode: TlsMode,
+    acceptor: TlsAcceptor,
+    accounts: Accounts<S>,
+    counters: Arc<Counters>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let service = Service::new(accounts, counters);
+    let mut sessions = Sessions::default();
+    let stopping = shutdown.clone();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) if sessions.has_room_for(peer.ip()) => {
+                    let session = begin(stream, mode, acceptor.clone(), service.clone(), stopping.clone());
+                    sessions.begin(peer.ip(), session);
+                }
+                Ok((stream, _)) => refuse(stream, mode, &service).await,
+                Err(error) => {
+                    tracing::warn!(%error, "IMAP accept");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = sessions.tasks.join_next_with_id(), if !sessions.tasks.is_empty() => sessions.end(ended),
+            _ = shutdown.wait_for(|stop| *stop) => break,
+        }
+    }
+    drop(listener);
+    let all_ended = async { while sessions.tasks.join_next().await.is_some() {} };
+    if timeout(limits::SHUTDOWN_WAIT_MAX, all_ended).await.is_err() {
+        tracing::debug!("IMAP sessions were cut off");
+    }
+}
+
+/// The sessions running, by the address they come from.
+#[derive(Default)]
+struct Sessions {
+    tasks: JoinSet<()>,
+    addresses: BTreeMap<Id, IpAddr>,
+    from: BTreeMap<IpAddr, usize>,
+}
+
+impl Sessions {
+    fn has_room_for(&self, address: IpAddr) -> bool {
+        let from_there = self.from.get(&address).copied().unwrap_or(0);
+        self.tasks.len() < limits::SESSIONS_MAX && from_there < limits::SESSIONS_PER_ADDRESS_MAX
+    }
+
+    fn begin(&mut self, address: IpAddr, session: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.spawn(session);
+        self.addresses.insert(task.id(), address);
+        *self.from.entry(address).or_default() += 1;
+    }
+
+    fn end(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                // One session's defect is not the others' end.
+                tracing::error!(%error, "an IMAP session failed");
+                error.id()
+            }
+        };
+        let Some(address) = self.addresses.remove(&id) else { return };
+        if let Some(count) = self.from.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.from.remove(&address);
+            }
+        }
+    }
+}
+
+async fn begin<S: ObjectStore>(
+    stream: TcpStream,
+    mode: TlsMode,
+    acceptor: TlsAcceptor,
+    service: Service<S>,
+    shutdown: watch::Receiver<bool>,
+) {
+    // Answers are gathered here; the system need not wait for more. If it will not listen, they are only slower.
+    let _ = stream.set_nodelay(true);
+    match mode {
+        TlsMode::StartTls => serve(stream, false, Some(acceptor), service, shutdown).await,
+        TlsMode::Implicit => match timeout(limits::HANDSHAKE_WAIT_MAX, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, true, None, service, shutdown).await,
+            Ok(Err(_)) | Err(_) => Counters::count(&service.counters.handshake_failed),
+        },
+    }
+}
+
+async fn refuse<S: ObjectStore>(mut stream: TcpStream, mode: TlsMode, service: &Service<S>) {
+    Counters::count(&service.counters.refused);
+    if mode == TlsMode::StartTls {
+        // Whether the client hears it is its own matter.
+        let _ = timeout(REFUSAL_WAIT_MAX, stream.write_all(b"* BYE [UNAVAILABLE] too many connections\r\n")).await;
+    }
+}

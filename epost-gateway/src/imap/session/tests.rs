@@ -1,0 +1,1 @@
+//! Placeholder until the dialogue tests are written.
