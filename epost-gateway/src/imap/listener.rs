@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
@@ -21,8 +20,6 @@ use tokio_rustls::TlsAcceptor;
 
 /// How long to wait when the system has no more descriptors to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a connection refused may take to read why.
-const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end. `is_private` says that the stream is under TLS already; otherwise the
 /// acceptor, if there is one, serves STARTTLS, and nobody can log in before it.
@@ -56,14 +53,14 @@ pub async fn listen<S: ObjectStore>(
                     let session = begin(stream, mode, acceptor.clone(), service.clone(), stopping.clone());
                     sessions.begin(peer.ip(), session);
                 }
-                Ok((stream, _)) => refuse(stream, mode, &service).await,
+                Ok((stream, _)) => refuse(&stream, mode, &service),
                 Err(error) => {
                     tracing::warn!(%error, "IMAP accept");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
             Some(ended) = sessions.tasks.join_next_with_id(), if !sessions.tasks.is_empty() => sessions.end(ended),
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = asked_to_stop(&mut shutdown) => break,
         }
     }
     drop(listener);
@@ -130,10 +127,20 @@ async fn begin<S: ObjectStore>(
     }
 }
 
-async fn refuse<S: ObjectStore>(mut stream: TcpStream, mode: TlsMode, service: &Service<S>) {
+/// Ends when the server is asked to stop, or nobody is left to ask.
+async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    drop(shutdown.wait_for(|stop| *stop).await);
+}
+
+/// Says no to a connection, without waiting for it: an answer this short fits into any socket's buffer.
+fn refuse<S: ObjectStore>(stream: &TcpStream, mode: TlsMode, service: &Service<S>) {
     Counters::count(&service.counters.refused);
     if mode == TlsMode::StartTls {
         // Whether the client hears it is its own matter.
-        let _ = timeout(REFUSAL_WAIT_MAX, stream.write_all(b"* BYE [UNAVAILABLE] too many connections\r\n")).await;
+        let _ = stream.try_write(b"* BYE [UNAVAILABLE] too many connections\r\n");
     }
 }
+
+#[cfg(test)]
+#[path = "listener_tests.rs"]
+mod tests;

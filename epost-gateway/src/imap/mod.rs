@@ -44,6 +44,8 @@ pub mod sequence;
 mod session;
 mod structure;
 #[cfg(test)]
+pub(crate) mod test_client;
+#[cfg(test)]
 pub(crate) mod test_reader;
 pub mod utf7;
 mod wire;

@@ -112,6 +112,27 @@ impl Numbering {
         self.missing == 0 || self.compared.entries.binary_search_by_key(&uid, |entry| entry.uid).is_ok()
     }
 
+    /// Flags with the keywords in the spellings that the folder and these messages have for them: keywords differ not by
+    /// case to a client, but a folder keeps them as they were first written.
+    pub(super) fn spelled<'a>(&self, flags: Flags, messages: impl Iterator<Item = &'a Entry>) -> Flags {
+        if flags.keywords.is_empty() {
+            return flags;
+        }
+        let spellings = self.keywords.iter().chain(messages.flat_map(|entry| &entry.flags.keywords));
+        let mut keywords: BTreeSet<String> = BTreeSet::new();
+        for spelling in spellings {
+            if flags.keywords.iter().any(|keyword| keyword.eq_ignore_ascii_case(spelling)) {
+                keywords.insert(spelling.clone());
+            }
+        }
+        for keyword in &flags.keywords {
+            if !keywords.iter().any(|known| known.eq_ignore_ascii_case(keyword)) {
+                keywords.insert(keyword.clone());
+            }
+        }
+        Flags { keywords, ..flags }
+    }
+
     /// Writes the flags and keywords the client may use, as SELECT and new keywords want it.
     pub(super) fn write_flags(&self, read_only: bool, out: &mut Vec<u8>) {
         let keywords = self.keywords.iter().filter(|keyword| response::is_keyword(keyword));

@@ -182,6 +182,7 @@ impl<S: ObjectStore> Selected<S> {
             Err(refusal) => return refusal,
         };
         let (uids, some_missing) = self.present(&targets);
+        let flags = self.numbering.spelled(flags, targets.iter().map(|(_, entry)| entry.as_ref()));
         let expected = Expected::of(targets.iter().map(|(_, entry)| entry.as_ref()), mode, &flags);
         let change = match mode {
             StoreMode::Replace => FlagChange::Replace,
