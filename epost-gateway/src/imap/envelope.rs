@@ -224,9 +224,15 @@ struct AddressReader {
     comment: Option<Vec<u8>>,
     /// After `@`: the domain's words.
     host: Option<Vec<u8>>,
-    /// After `<`: the name before it, and the route if there is one.
-    angle: Option<(Vec<Vec<u8>>, Option<Vec<u8>>)>,
+    angle: Option<Angle>,
     in_group: bool,
+}
+
+/// After `<`.
+struct Angle {
+    /// The words before it.
+    name: Vec<Vec<u8>>,
+    route: Option<Vec<u8>>,
 }
 
 impl AddressReader {
@@ -243,7 +249,7 @@ impl AddressReader {
             Token::Mark(b'@') => self.host = Some(self.host.take().unwrap_or_default()),
             Token::Mark(b'<') => {
                 let name = std::mem::take(&mut self.words);
-                self.angle = Some((name, None));
+                self.angle = Some(Angle { name, route: None });
                 self.host = None;
             }
             Token::Mark(b':') if self.angle.is_some() => self.end_route(),
@@ -263,13 +269,13 @@ impl AddressReader {
 
     /// Between `<@a,` and `:`, where a comma separates hosts and not addresses.
     fn is_in_route(&self) -> bool {
-        matches!(&self.angle, Some((_, None))) && self.words.is_empty() && self.host.is_some()
+        matches!(&self.angle, Some(Angle { route: None, .. })) && self.words.is_empty() && self.host.is_some()
     }
 
     fn end_route(&mut self) {
         let route = self.host.take().map(|hosts| [b"@", trimmed_route(&hosts)].concat());
-        if let Some((_, slot)) = &mut self.angle {
-            *slot = route;
+        if let Some(angle) = &mut self.angle {
+            angle.route = route;
         }
     }
 
@@ -296,7 +302,7 @@ impl AddressReader {
             return;
         }
         let (name, route, local) = match angle {
-            Some((name, route)) => (name, route, words.concat()),
+            Some(Angle { name, route }) => (name, route, words.concat()),
             None => {
                 let (name, local) = split_local(words);
                 (name, None, local)

@@ -3,6 +3,7 @@
 //! One task accepts and counts; each session is a task of its own. A connection above the bound, in all or from
 //! one address, is told so (in clear) or closed (where TLS is expected from the first octet), and counted.
 
+use super::socket::Socket;
 use super::wire::Stream;
 use super::{Counters, Service, connection, limits};
 use crate::account::Accounts;
@@ -116,8 +117,7 @@ async fn begin<S: ObjectStore>(
     service: Service<S>,
     shutdown: watch::Receiver<bool>,
 ) {
-    // Answers are gathered here; the system need not wait for more. If it will not listen, they are only slower.
-    let _ = stream.set_nodelay(true);
+    let stream = Socket::new(stream);
     match mode {
         TlsMode::StartTls => serve(stream, false, Some(acceptor), service, shutdown).await,
         TlsMode::Implicit => match timeout(limits::HANDSHAKE_WAIT_MAX, acceptor.accept(stream)).await {

@@ -42,6 +42,7 @@ mod section;
 mod selected;
 pub mod sequence;
 mod session;
+mod socket;
 mod structure;
 #[cfg(test)]
 pub(crate) mod test_client;

@@ -206,9 +206,9 @@ fn gather(message: &mail_parser::Message<'_>, text: &mut String, depth: usize) {
                 text.push('\n');
             }
             PartType::Message(inner) if depth < post::mail::limits::DEPTH_MAX => {
-                let root = inner.root_part();
-                let header = root.raw_header_offset() as usize..root.raw_body_offset() as usize;
-                let header = inner.raw_message.get(header);
+                let root = inner.parts.first();
+                let header = root.map(|root| root.raw_header_offset() as usize..root.raw_body_offset() as usize);
+                let header = header.and_then(|header| inner.raw_message.get(header));
                 text.push_str(&String::from_utf8_lossy(header.unwrap_or_default()).to_lowercase());
                 gather(inner, text, depth + 1);
             }

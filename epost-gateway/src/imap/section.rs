@@ -125,7 +125,7 @@ fn write_text_name(text: &SectionText, out: &mut Vec<u8>) {
                 if index > 0 {
                     out.push(b' ');
                 }
-                let is_atom = name.bytes().all(|octet| super::parse::is_atom_octet(octet));
+                let is_atom = name.bytes().all(super::parse::is_atom_octet);
                 if is_atom {
                     out.extend_from_slice(name.as_bytes());
                 } else {

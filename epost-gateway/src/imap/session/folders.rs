@@ -41,11 +41,12 @@ impl<S: ObjectStore> Session<S> {
     /// CLOSE and UNSELECT.
     pub(super) async fn leave(&mut self, command: Command) -> Completion {
         let Some(selected) = &self.selected else { return Completion::bad("select a folder first") };
-        if command == Command::Close && !selected.read_only {
-            if let Err(error) = selected.folder.expunge(None).await {
-                // The folder stays selected: the client must know that its messages are still there.
-                return refused(&error);
-            }
+        if command == Command::Close
+            && !selected.read_only
+            && let Err(error) = selected.folder.expunge(None).await
+        {
+            // The folder stays selected: the client must know that its messages are still there.
+            return refused(&error);
         }
         self.selected = None;
         Completion::ok("folder closed")

@@ -189,10 +189,10 @@ impl<S: ObjectStore> Selected<S> {
             StoreMode::Add => FlagChange::Add,
             StoreMode::Remove => FlagChange::Remove,
         };
-        if !uids.is_empty() {
-            if let Err(error) = self.folder.change_flags(uids.clone(), change, flags).await {
-                return refused(&error);
-            }
+        if !uids.is_empty()
+            && let Err(error) = self.folder.change_flags(uids.clone(), change, flags).await
+        {
+            return refused(&error);
         }
         self.tell_changes(false, &expected, wire.out());
         if !silent {

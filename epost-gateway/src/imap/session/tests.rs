@@ -447,7 +447,7 @@ async fn clients_believing_what_they_hear_believe_the_truth() {
             5 => format!("STORE {number} +FLAGS.SILENT (\\Deleted)"),
             6 => "EXPUNGE".to_owned(),
             7 => format!("FETCH {number} (FLAGS BODY[])"),
-            8 => format!("UID FETCH 1:* FLAGS"),
+            8 => "UID FETCH 1:* FLAGS".to_owned(),
             _ => "NOOP".to_owned(),
         };
         let (_, done) = client.ask(&command).await;
