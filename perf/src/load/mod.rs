@@ -1,0 +1,70 @@
+//! Load: what is measured, and how.
+//!
+//! Every figure is the median of several rounds with its range, and a ratio compares only what was measured in the
+//! same round, one after the other, so that a busy machine slows both sides alike.
+
+pub(crate) mod engine;
+pub(crate) mod mail;
+
+mod client;
+mod raw;
+
+use std::io;
+
+/// Why a measurement came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// The file system, a socket or a process failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The engine could not be opened; its text says why and what to do.
+    #[error("{0}")]
+    Open(#[from] ::engine::OpenError),
+    /// The engine refused an operation that should have worked.
+    #[error("the engine refused: {0}")]
+    Engine(#[from] ::engine::Error),
+    /// The TLS library refused its configuration or the server's name.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A server answered something else than what the protocol asks for here.
+    #[error("expected {expected}, got {got:?}")]
+    Unexpected {
+        /// What was due.
+        expected: &'static str,
+        /// What came.
+        got: String,
+    },
+    /// The ring did not start.
+    #[error("the ring did not start: {0}")]
+    Ring(String),
+    /// A result could not be written as JSON.
+    #[error("JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Numbers without pattern from a seed, so that every run measures the same operations (splitmix64).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    /// Dice that fall the same way for the same seed.
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    /// The next number.
+    pub(crate) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Fills a buffer.
+    pub(crate) fn fill(&mut self, buffer: &mut [u8]) {
+        for chunk in buffer.chunks_mut(8) {
+            let bytes = self.roll().to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+}
