@@ -1,1 +1,7 @@
-//! Under construction.
+//! Criterion benches of single parts, for those who change them: `cargo bench -p benches`.
+//!
+//! They answer "did this change make it slower?" on one machine, one day. They are not for comparing with others:
+//! that is the crate `perf`, which measures whole paths beside a ceiling and names the machine.
+//!
+//! Start in `benches/wire.rs` (frames between nodes) or `benches/sealing.rs` (objects of mail).
+#![forbid(unsafe_code)]
