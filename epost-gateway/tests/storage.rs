@@ -14,9 +14,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Bytes of stored objects in a node's status.
-const LIVE_BYTES: &str = "/engine/live_bytes";
+const LIVE_BYTES: &str = "/status/engine/live_bytes";
 /// Damaged records found in a node's status.
-const CORRUPT: &str = "/engine/corrupt";
+const CORRUPT: &str = "/status/engine/corrupt";
 /// Bytes of the attachment that clients/attachment.py sends.
 const ATTACHMENT_BYTES: u64 = 600 * 1024;
 /// Copies of content in the ring that `up` makes.

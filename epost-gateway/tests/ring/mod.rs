@@ -21,7 +21,7 @@ pub(crate) const EPOST: &str = env!("CARGO_BIN_EXE_epost");
 /// Nodes in a ring, as `up` makes them by default.
 pub(crate) const NODES: usize = 5;
 /// Until a ring of five is ready, on a machine that does much else.
-const READY_MAX: Duration = Duration::from_secs(120);
+const READY_MAX: Duration = Duration::from_secs(200);
 /// Until a client script is done; beyond this it hangs.
 const SCRIPT_MAX: Duration = Duration::from_secs(400);
 /// What a script ends with when the machine does not let it do its work.
@@ -259,7 +259,7 @@ impl Ring {
         until("every node to be ready", READY_MAX, || {
             let status = self.try_status()?;
             let nodes = status["nodes"].as_array()?;
-            (nodes.len() == NODES && nodes.iter().all(|node| node["ready"] == true)).then_some(())
+            (nodes.len() == NODES && nodes.iter().all(|node| node["status"]["ready"] == true)).then_some(())
         });
     }
 
