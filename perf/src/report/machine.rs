@@ -86,8 +86,9 @@ fn said(program: &str, arguments: &[&str]) -> Option<String> {
 
 /// The commit, and whether the tree has been changed since.
 fn commit() -> String {
-    let Some(hash) = said("git", &["rev-parse", "--short=12", "HEAD"]) else { return unknown() };
-    match said("git", &["status", "--porcelain", "--untracked-files=no"]) {
+    let tree = env!("CARGO_MANIFEST_DIR");
+    let Some(hash) = said("git", &["-C", tree, "rev-parse", "--short=12", "HEAD"]) else { return unknown() };
+    match said("git", &["-C", tree, "status", "--porcelain", "--untracked-files=no"]) {
         Some(changes) if changes.is_empty() => hash,
         _ => format!("{hash} with changes"),
     }
