@@ -3,5 +3,6 @@
 //! They answer "did this change make it slower?" on one machine, one day. They are not for comparing with others:
 //! that is the crate `perf`, which measures whole paths beside a ceiling and names the machine.
 //!
-//! Start in `benches/wire.rs` (frames between nodes) or `benches/sealing.rs` (objects of mail).
+//! Start in `benches/wire.rs` (frames between nodes), `benches/sealing.rs` (objects of mail)
+//! or `benches/engine.rs` (the store).
 #![forbid(unsafe_code)]
