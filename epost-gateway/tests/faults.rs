@@ -1,4 +1,4 @@
-//! Nodes die by `kill -9` while mail is sent: every mail that got a 250 is there exactly once.
+//! Nodes die by `kill -9`, or hang, while mail is sent: every mail that got a 250 is there exactly once.
 //!
 //! Goal: a 250 means what DESIGN section 7 says. Method: a client sends 200 mails and notes each 250; in the middle
 //! nodes are killed; `up` starts them again; then a census compares bob's inbox with the notes, byte for byte. One
@@ -61,6 +61,33 @@ fn kill_of_all_five_loses_nothing() {
     let _turn = alone();
     let Some(ring) = shared() else { return };
     strike(ring, "all-five", &[1, 2, 3, 4, 5]);
+}
+
+/// A node that hangs without dying holds up nobody for longer than it takes to notice.
+#[test]
+fn a_frozen_storage_node_holds_up_nobody() {
+    let _turn = alone();
+    let Some(ring) = shared() else { return };
+    for number in [3, 4, 5] {
+        let doomed = [number];
+        let _frozen = ring.freeze_nodes(&doomed);
+        ring.client("single.py", &["accepted"]);
+    }
+    ring.wait_ready();
+}
+
+/// With two of five nodes frozen no head reaches its quorum of four: 451, and the client keeps its mail. When they are
+/// back, mail goes on.
+#[test]
+fn storage_below_quorum_is_451() {
+    let _turn = alone();
+    let Some(ring) = shared() else { return };
+    {
+        let _frozen = ring.freeze_nodes(&[3, STORAGE_NODE]);
+        ring.client("single.py", &["deferred"]);
+    }
+    ring.wait_ready();
+    ring.client("single.py", &["accepted"]);
 }
 
 /// `up` itself dies: its nodes do not stay behind, and a second `up` goes on with the same data and passwords.

@@ -238,11 +238,21 @@ impl Ring {
 
     /// SIGKILLs these nodes (counted from 1) at one time.
     pub(crate) fn kill_nodes(&self, numbers: &[usize]) {
+        self.signal_nodes("KILL", numbers);
+    }
+
+    /// Stops these nodes from doing anything, without ending them, until the result is dropped.
+    pub(crate) fn freeze_nodes<'r>(&'r self, numbers: &'r [usize]) -> Frozen<'r> {
+        self.signal_nodes("STOP", numbers);
+        Frozen { ring: self, numbers }
+    }
+
+    fn signal_nodes(&self, signal: &str, numbers: &[usize]) {
         let pids = self.pids();
-        let doomed: Vec<String> = numbers.iter().map(|number| pids[number - 1].to_string()).collect();
+        let list: Vec<String> = numbers.iter().map(|number| pids[number - 1].to_string()).collect();
         // The shell's own `kill`: one call, and no crate for a signal.
-        let status = Command::new("sh").arg("-c").arg(format!("kill -9 {}", doomed.join(" "))).status();
-        assert!(status.expect("sh starts").success(), "kill -9 {doomed:?}");
+        let status = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", list.join(" "))).status();
+        assert!(status.expect("sh starts").success(), "kill -{signal} {list:?}");
     }
 
     /// Waits until `up` has started the killed nodes again (other pids in up.json) and every node says it is ready.
@@ -320,6 +330,18 @@ impl Ring {
             self.script(script, arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("python3");
         let lines = BufReader::new(child.stdout.take().expect("a pipe"));
         Followed { child, lines, script: script.to_owned() }
+    }
+}
+
+/// Nodes that do nothing until this is dropped.
+pub(crate) struct Frozen<'r> {
+    ring: &'r Ring,
+    numbers: &'r [usize],
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.ring.signal_nodes("CONT", self.numbers);
     }
 }
 
