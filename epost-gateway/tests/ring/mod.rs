@@ -242,17 +242,17 @@ impl Ring {
     }
 
     /// Stops these nodes from doing anything, without ending them, until the result is dropped.
-    pub(crate) fn freeze_nodes<'r>(&'r self, numbers: &'r [usize]) -> Frozen<'r> {
-        self.signal_nodes("STOP", numbers);
-        Frozen { ring: self, numbers }
+    pub(crate) fn freeze_nodes(&self, numbers: &[usize]) -> Frozen {
+        Frozen(self.signal_nodes("STOP", numbers))
     }
 
-    fn signal_nodes(&self, signal: &str, numbers: &[usize]) {
+    /// Sends a signal to nodes; returns their process ids.
+    fn signal_nodes(&self, signal: &str, numbers: &[usize]) -> String {
         let pids = self.pids();
         let list: Vec<String> = numbers.iter().map(|number| pids[number - 1].to_string()).collect();
-        // The shell's own `kill`: one call, and no crate for a signal.
-        let status = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", list.join(" "))).status();
-        assert!(status.expect("sh starts").success(), "kill -{signal} {list:?}");
+        let list = list.join(" ");
+        assert!(kill(signal, &list), "kill -{signal} {list}");
+        list
     }
 
     /// Waits until `up` has started the killed nodes again (other pids in up.json) and every node says it is ready.
@@ -333,15 +333,17 @@ impl Ring {
     }
 }
 
-/// Nodes that do nothing until this is dropped.
-pub(crate) struct Frozen<'r> {
-    ring: &'r Ring,
-    numbers: &'r [usize],
+/// Sends a signal through the shell's own `kill`: one call, and no crate for a signal.
+fn kill(signal: &str, pids: &str) -> bool {
+    Command::new("sh").arg("-c").arg(format!("kill -{signal} {pids}")).status().is_ok_and(|status| status.success())
 }
 
-impl Drop for Frozen<'_> {
+/// Nodes that do nothing until this is dropped; holds their process ids.
+pub(crate) struct Frozen(String);
+
+impl Drop for Frozen {
     fn drop(&mut self) {
-        self.ring.signal_nodes("CONT", self.numbers);
+        kill("CONT", &self.0);
     }
 }
 
