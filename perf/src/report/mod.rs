@@ -87,7 +87,7 @@ impl Report {
         Ok(())
     }
 
-    /// perf/record/<machine>/<date>/<what>.json, with its folder.
+    /// `perf/record/<machine>/<date>/<what>.json`, with its folder.
     fn place(&self) -> Result<PathBuf, LoadError> {
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("record").join(self.machine.name()).join(self.machine.date());
