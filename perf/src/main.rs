@@ -77,7 +77,7 @@ struct Output {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// Also write the result to perf/record/<machine>/<date>/.
+    /// Also write the result to perf/record, by machine and date.
     #[arg(long)]
     record: bool,
 }
