@@ -16,7 +16,7 @@ pub mod table;
 pub mod up;
 
 use crate::config::{Config, ConfigError};
-use crate::node::{self, NodeError};
+use crate::gateway::{self, GatewayError};
 use clap::{Args, Parser, Subcommand};
 use local::Wish;
 use organisation::{NewNode, NewUser, OrganisationFolder, OrganisationFolderError};
@@ -165,7 +165,7 @@ enum CommandError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
-    Node(#[from] NodeError),
+    Gateway(#[from] GatewayError),
     #[error(transparent)]
     Organisation(#[from] OrganisationFolderError),
     #[error(transparent)]
@@ -182,7 +182,7 @@ impl CommandError {
     fn exit_code(&self) -> u8 {
         match self {
             CommandError::Up(error) => error.exit_code(),
-            CommandError::Node(error) => error.exit_code(),
+            CommandError::Gateway(error) => error.exit_code(),
             CommandError::Runtime(_) => 1,
             CommandError::Config(_)
             | CommandError::Organisation(_)
@@ -214,7 +214,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Node(arguments) => {
             let config = Config::load(&arguments.config)?;
             log_to_standard_error();
-            runtime()?.block_on(node::run(config))?;
+            runtime()?.block_on(gateway::run(config))?;
         }
         Command::Org(command) => org(command)?,
         Command::Status(arguments) => {

@@ -78,6 +78,20 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Every counter by name, for the status page.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        let counters = [
+            ("sessions", &self.sessions),
+            ("refused", &self.refused),
+            ("handshakes_failed", &self.handshake_failed),
+            ("commands", &self.commands),
+            ("bad", &self.bad),
+            ("logins_failed", &self.login_failed),
+        ];
+        counters.map(|(name, counter)| (name, counter.load(Ordering::Relaxed))).to_vec()
+    }
+
     fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }

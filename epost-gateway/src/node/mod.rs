@@ -10,7 +10,6 @@
 //! (`net`), knows no mail (`post` and the rooms beside this one), and never waits for a peer on an overlay thread.
 //!
 //! Start with [`Node`] and `start`, which puts it together; then `driver` (the overlay thread) and [`transport`].
-//! [`run`] is `epost node`.
 
 pub mod client;
 pub mod clock;
@@ -35,7 +34,6 @@ pub use readiness::Readiness;
 pub use status::Registry;
 pub use until::told_to_stop;
 
-use crate::config::Config;
 use engine::{Engine, OpenError};
 use inbox::Inbox;
 use net::id::Id;
@@ -84,22 +82,6 @@ impl NodeError {
     pub fn exit_code(&self) -> u8 {
         if matches!(self, NodeError::Failed) { 1 } else { 2 }
     }
-}
-
-/// Runs a node until it is told to stop (see [`told_to_stop`]).
-///
-/// # Errors
-/// [`NodeError`], when it cannot start or fails.
-pub async fn run(config: Config) -> Result<(), NodeError> {
-    let node = Node::start(&config).await?;
-    tracing::info!(node = %node.id(), listen = %config.node.listen, status = %node.status_address(), "started");
-    let outcome = tokio::select! {
-        () = told_to_stop() => Ok(()),
-        failure = node.failed() => Err(failure),
-    };
-    node.stop().await;
-    tracing::info!("stopped");
-    outcome
 }
 
 /// A running node. [`Node::stop`] ends it in order; dropped, it stops without waiting for anybody.
@@ -176,8 +158,9 @@ impl Node {
     }
 
     /// Waits until the overlay has joined its ring. False if the node ends before.
-    pub async fn ready(&self) -> bool {
-        self.overlay.clone().wait_for(|overlay| overlay.ready).await.is_ok()
+    pub fn ready(&self) -> impl Future<Output = bool> + Send + 'static {
+        let mut overlay = self.overlay.clone();
+        async move { overlay.wait_for(|overlay| overlay.ready).await.is_ok() }
     }
 
     /// Waits for a thread of the node to end by itself, which is a defect.

@@ -71,6 +71,7 @@ impl Gauge {
 }
 
 type Reading = Arc<dyn Fn() -> u64 + Send + Sync>;
+type Readings = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
 enum Series {
     Counter(Counter),
@@ -79,6 +80,8 @@ enum Series {
     Gauge(Gauge),
     /// A gauge somebody else keeps, read when asked.
     Reading(Reading),
+    /// Several of them, by what they count.
+    Readings(Readings),
 }
 
 struct Family {
@@ -156,6 +159,16 @@ impl Registry {
         self.families().insert(name, Family { help, series: Series::Reading(Arc::new(read)) });
     }
 
+    /// Registers (or replaces) gauges of one name that differ by what they count, read whenever somebody looks.
+    pub fn readings(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+    ) {
+        self.families().insert(name, Family { help, series: Series::Readings(Arc::new(read)) });
+    }
+
     /// All values: a number for a plain name, an object for a name that counts by cause.
     #[must_use]
     pub fn to_json(&self) -> Map<String, Value> {
@@ -164,6 +177,7 @@ impl Registry {
             Series::Counters(counters) => counters.iter().map(|(cause, c)| (*cause, json!(c.get()))).collect(),
             Series::Gauge(gauge) => json!(gauge.get()),
             Series::Reading(read) => json!(read()),
+            Series::Readings(read) => read().into_iter().map(|(what, value)| (what, json!(value))).collect(),
         };
         self.families().iter().map(|(name, family)| ((*name).to_owned(), value(family))).collect()
     }
@@ -206,6 +220,12 @@ impl Collector for Registry {
                     let metric = encoder.encode_descriptor(name, family.help, None, MetricType::Gauge)?;
                     ConstGauge::new(read()).encode(metric)?;
                 }
+                Series::Readings(read) => {
+                    let mut metric = encoder.encode_descriptor(name, family.help, None, MetricType::Gauge)?;
+                    for (what, value) in read() {
+                        ConstGauge::new(value).encode(metric.encode_family(&[("what", what)])?)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -226,17 +246,20 @@ mod tests {
         registry.gauge("peers", "peers connected").rise(5);
         registry.gauge("peers", "peers connected").fall(2);
         registry.reading("objects", "objects stored", || 17);
+        registry.readings("smtp", "submission", || vec![("sessions", 4)]);
         let json = registry.to_json();
         assert_eq!(json["frames_in"], json!(4));
         assert_eq!(json["drops"], json!({"peer queue full": 1}));
         assert_eq!(json["peers"], json!(3));
         assert_eq!(json["objects"], json!(17));
+        assert_eq!(json["smtp"], json!({"sessions": 4}));
         let text = registry.to_open_metrics();
         for line in [
             "epost_frames_in_total 4",
             "epost_drops_total{cause=\"peer queue full\"} 1",
             "epost_peers 3",
             "epost_objects 17",
+            "epost_smtp{what=\"sessions\"} 4",
         ] {
             assert!(text.lines().any(|l| l == line), "{line:?} is missing in {text}");
         }

@@ -307,7 +307,7 @@ fn text_refused(fault: TextFault) -> Reply {
 fn not_submitted(error: &AccountError) -> Reply {
     match error {
         AccountError::TooLarge => Reply::new(552, "5.3.4", "Message too large"),
-        AccountError::NoSuchRecipient(_) => Reply::new(550, "5.1.1", "A recipient is not known here any more"),
+        AccountError::NoSuchRecipient => Reply::new(550, "5.1.1", "A recipient is not known here any more"),
         AccountError::Limit(_) => Reply::new(452, "4.3.1", "A bound of your account is reached, try again later"),
         AccountError::Forbidden => Reply::new(550, "5.7.1", "Not allowed"),
         AccountError::Unavailable
@@ -315,6 +315,8 @@ fn not_submitted(error: &AccountError) -> Reply {
         | AccountError::Damaged
         | AccountError::NoSuchFolder
         | AccountError::FolderExists
-        | AccountError::NoSuchMessage => Reply::new(451, "4.3.0", "Not stored safely; keep the mail and try again"),
+        | AccountError::NoSuchMessage
+        | AccountError::BadName
+        | AccountError::BadKeywords => Reply::new(451, "4.3.0", "Not stored safely; keep the mail and try again"),
     }
 }

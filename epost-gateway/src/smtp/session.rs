@@ -151,7 +151,7 @@ impl Session {
                 assert!(envelope.recipients.len() <= RECIPIENTS_MAX);
                 Reply::new(250, "2.1.5", "Recipient ok")
             }
-            Ok(false) | Err(AccountError::NoSuchRecipient(_)) => {
+            Ok(false) | Err(AccountError::NoSuchRecipient) => {
                 envelope.refused += 1;
                 Reply::new(550, "5.1.1", "No such user here")
             }

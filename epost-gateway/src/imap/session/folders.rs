@@ -127,7 +127,7 @@ pub(super) async fn list<S: ObjectStore>(
     if pattern.is_empty() {
         list::write_separator(command, wire.out());
     } else {
-        let folders = account.folders().await;
+        let folders = account.folders();
         let pattern = format!("{reference}{pattern}");
         match subscribed {
             true => list::write_subscribed(&folders, &pattern, wire.out()),

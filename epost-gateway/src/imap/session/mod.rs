@@ -295,10 +295,10 @@ fn refused(error: &AccountError) -> Completion {
     let code = match error {
         AccountError::NoSuchFolder => Code::NonExistent,
         AccountError::FolderExists => Code::AlreadyExists,
-        AccountError::Forbidden | AccountError::NoSuchRecipient(_) => Code::Cannot,
+        AccountError::Forbidden | AccountError::BadName | AccountError::NoSuchRecipient => Code::Cannot,
         AccountError::NoSuchMessage => Code::ExpungeIssued,
         AccountError::TooLarge => Code::TooBig,
-        AccountError::Limit(_) => Code::Limit,
+        AccountError::Limit(_) | AccountError::BadKeywords => Code::Limit,
         AccountError::Unavailable | AccountError::TakenOver => Code::Unavailable,
         AccountError::Damaged => Code::Corruption,
     };
