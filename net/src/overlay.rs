@@ -6,8 +6,9 @@
 
 use crate::call::Owner;
 use crate::id::Id;
-use crate::limits::SLEPT;
+use crate::limits::{PAYLOAD_BYTES_MAX, SLEPT};
 use crate::machine::{Action, Actions, Command, Event, Machine, Metric, Micros, Reply, RequestId, TimerId};
+use crate::past::block::Refusal;
 use crate::past::{Answer, Past};
 use crate::pastry::Pastry;
 use crate::ring::RingError;
@@ -146,7 +147,7 @@ impl Overlay {
         let mut turn = Turn { now, site: &mut self.site, out };
         if from != turn.site.me {
             if !turn.site.roster.contains(from) {
-                turn.count(Metric::Unexpected); // Not certified, or no longer.
+                self.stranger_speaks(now, from, message, out);
                 return;
             }
             self.pastry.heard(&mut turn, from);
@@ -184,6 +185,21 @@ impl Overlay {
             // The driver's business; it says so in its own counters.
             Body::Hello(_) => {}
             _ => self.pastry.receive(&mut turn, from, request, body),
+        }
+    }
+
+    /// Somebody who is not in our ring document speaks. He may be in a newer one, which is then asked for; he is not
+    /// listened to otherwise.
+    fn stranger_speaks(&mut self, now: Micros, from: Id, message: Message, out: &mut Actions) {
+        let mut turn = Turn { now, site: &mut self.site, out };
+        turn.count(Metric::Unexpected);
+        match message.body {
+            Body::Ping(presence) => self.pastry.compare_epochs(&mut turn, from, presence.epoch),
+            Body::RingDocument(document) if self.pastry.awaits_ring(now) => {
+                // A stranger's document counts like any other: it is the CA's, or nothing.
+                let _ = self.adopt(now, document, out);
+            }
+            _ => {}
         }
     }
 
@@ -226,6 +242,9 @@ impl Overlay {
         let mut turn = Turn { now, site: &mut self.site, out };
         match command {
             Command::Locate { target } => self.pastry.locate(&mut turn, target, Asker::Command(request)),
+            Command::Tell { payload, .. } | Command::Answer { payload, .. } if payload.len() > PAYLOAD_BYTES_MAX => {
+                turn.reply(request, Reply::Refused(Refusal::Malformed));
+            }
             Command::Tell { to, payload } => {
                 let is_known = turn.site.roster.contains(to);
                 let call = if is_known { turn.call(to, Body::Tell(payload), Owner::Tell(request)) } else { None };

@@ -222,6 +222,11 @@ impl Pastry {
         }
     }
 
+    /// Whether a ring document was lately asked for.
+    pub(crate) fn awaits_ring(&self, now: Micros) -> bool {
+        self.ring_asked > 0 && now <= self.ring_asked + crate::limits::CALL_WAIT
+    }
+
     /// A ready peer that has spoken to us goes where it fits.
     fn admit(&mut self, turn: &mut Turn<'_>, id: Id) {
         assert!(turn.site.roster.contains(id), "only certified nodes speak to us");

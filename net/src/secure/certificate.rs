@@ -166,10 +166,30 @@ fn signed_by<'a>(der: &'a [u8], authority: &[u8; 32]) -> Result<X509Certificate<
     let signature =
         Signature::from_slice(&certificate.signature_value.data).map_err(|_| CertificateError::BadSignature)?;
     let authority = VerifyingKey::from_bytes(authority).map_err(|_| CertificateError::BadSignature)?;
-    authority
-        .verify_strict(certificate.tbs_certificate.as_ref(), &signature)
-        .map_err(|_| CertificateError::BadSignature)?;
-    Ok(certificate)
+    let signed: &[u8] = certificate.tbs_certificate.as_ref();
+    authority.verify_strict(signed, &signature).map_err(|_| CertificateError::BadSignature)?;
+    // The signature does not cover its own wrapping, and a parser may be lenient about that. Two spellings of one
+    // certificate would be two blocks of one version, on which replicas could not agree: there is one spelling only.
+    if wrapped(signed, &signature) == der { Ok(certificate) } else { Err(CertificateError::Malformed) }
+}
+
+/// A certificate in DER: what is signed, the algorithm, the signature.
+fn wrapped(signed: &[u8], signature: &Signature) -> Vec<u8> {
+    const ALGORITHM: [u8; 7] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
+    const BIT_STRING: [u8; 3] = [0x03, 0x41, 0x00];
+    let length = signed.len() + ALGORITHM.len() + BIT_STRING.len() + Signature::BYTE_SIZE;
+    let digits = length.to_be_bytes();
+    let zeros = digits.iter().take_while(|digit| **digit == 0).count();
+    let mut der = vec![0x30];
+    if length >= 0x80 {
+        der.push(0x80 | (digits.len() - zeros) as u8);
+    }
+    der.extend_from_slice(&digits[zeros..]);
+    der.extend_from_slice(signed);
+    der.extend_from_slice(&ALGORITHM);
+    der.extend_from_slice(&BIT_STRING);
+    der.extend_from_slice(&signature.to_bytes());
+    der
 }
 
 /// The subject alternative names; the extension must be there exactly once.

@@ -1,0 +1,301 @@
+//! Goal: C21 and C22 (C23 is in `certificates.rs`): signed blocks are verified by the replica, and the newest is read.
+//! Method: one replica alone, fed with crafted messages; whole overlays in virtual time, with replicas that serve old
+//! blocks, lose their disk, or are cut off. Seeds are fixed and printed.
+
+use bytes::Bytes;
+use ed25519_dalek::{Signer, SigningKey};
+use net::id::{Id, Key, Kind};
+use net::limits::SECOND;
+use net::machine::{Action, Actions, Command, ComputeJob, ComputeResult, Event, Machine, Micros, Reply, Stored};
+use net::overlay::Overlay;
+use net::past::block::{Refusal, encode_signed, verify};
+use net::ring::Parameters;
+use net::sim::{Founding, MemoryStore, NodeIndex, Weather, World};
+use net::wire::{Body, Fetch, FetchAnswer, FetchOutcome, Message, Place, Scope, StoreAnswer, StoreOutcome};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+const NOW: Micros = 1_790_000_000 * SECOND;
+
+fn signer(of: u8) -> SigningKey {
+    SigningKey::from_bytes(&[of; 32])
+}
+
+fn key_of(signer: &SigningKey, kind: Kind) -> Key {
+    Key::of(kind, &signer.verifying_key().to_bytes())
+}
+
+fn head(signer: &SigningKey, version: u64, body: &[u8]) -> Bytes {
+    encode_signed(Kind::Head, &signer.verifying_key().to_bytes(), version, body, |m| signer.sign(m).to_bytes())
+}
+
+/// One replica alone: what it asks for is done at once.
+struct Replica {
+    founding: Founding,
+    overlay: Overlay,
+    store: MemoryStore,
+    peer: Id,
+}
+
+impl Replica {
+    fn new() -> Replica {
+        let founding = Founding::new(21, 2, Parameters::DEFAULT);
+        let ids = founding.ids();
+        let mut replica = Replica {
+            overlay: founding.overlay(ids[0], 1, Vec::new()),
+            peer: ids[1],
+            founding,
+            store: MemoryStore::default(),
+        };
+        replica.handle(Event::Boot);
+        replica
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Body> {
+        let mut events = vec![event];
+        let mut said = Vec::new();
+        while let Some(event) = events.pop() {
+            let mut out = Actions::default();
+            self.overlay.handle(NOW, event, &mut out);
+            for action in out.drain() {
+                match action {
+                    Action::Send { message, .. } => said.push(message.body),
+                    Action::Storage { op, operation } => {
+                        events.push(Event::Storage { op, result: self.store.perform(operation) });
+                    }
+                    Action::Compute { op, job: ComputeJob::Verify { key, value } } => {
+                        let result = match verify(&key, &value, &self.founding.trust()) {
+                            Ok(version) => ComputeResult::Verified { version },
+                            Err(refusal) => ComputeResult::Refused(refusal),
+                        };
+                        events.push(Event::Compute { op, result });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        said
+    }
+
+    /// Offers a block as a peer does, and returns the answer.
+    fn offer(&mut self, scope: Scope, key: Key, value: Bytes) -> StoreOutcome {
+        let place = Place { scope, key, expiry: NOW / SECOND + 1_000 };
+        let message = Message { request: 5, body: Body::Store(place, value) };
+        let said = self.handle(Event::Message { from: self.peer, message });
+        let outcome = said.iter().find_map(|body| match body {
+            Body::StoreAnswer(StoreAnswer { outcome }) => Some(*outcome),
+            _ => None,
+        });
+        outcome.expect("a replica answers")
+    }
+
+    fn scope(&self) -> Scope {
+        Scope { ring: self.founding.ring.ring, epoch: self.founding.ring.epoch }
+    }
+}
+
+#[test]
+fn claim_21_the_replica_itself_refuses() {
+    let mut replica = Replica::new();
+    let scope = replica.scope();
+    let owner = signer(1);
+    let key = key_of(&owner, Kind::Head);
+    let block = head(&owner, 5, b"five");
+    assert_eq!(replica.offer(scope, key, block.clone()), StoreOutcome::Durable);
+
+    // A bad signature, a wrong key, and a block of another kind.
+    let mut broken = block.to_vec();
+    broken[50] ^= 1;
+    let bad_signature = StoreOutcome::Refused(Refusal::BadSignature);
+    assert_eq!(replica.offer(scope, key, Bytes::from(broken)), bad_signature);
+    let wrong_name = StoreOutcome::Refused(Refusal::WrongName);
+    assert_eq!(replica.offer(scope, key, head(&signer(2), 9, b"another's")), wrong_name);
+    assert_eq!(replica.offer(scope, key_of(&owner, Kind::Identity), block.clone()), wrong_name);
+
+    // An older version; the same version with other bytes; the same again; a newer one.
+    assert_eq!(replica.offer(scope, key, head(&owner, 4, b"four")), StoreOutcome::Superseded(5));
+    assert_eq!(replica.offer(scope, key, head(&owner, 5, b"cinq")), StoreOutcome::Superseded(5));
+    assert_eq!(replica.offer(scope, key, block.clone()), StoreOutcome::Durable);
+    assert_eq!(replica.store.get(&key).map(|stored| &stored.value), Some(&block));
+    assert_eq!(replica.offer(scope, key, head(&owner, 6, b"six")), StoreOutcome::Durable);
+    assert_eq!(replica.store.get(&key).map(|stored| stored.version), Some(6));
+
+    // Another ring, and another epoch, whose quorums need not meet ours.
+    let other_ring = Scope { ring: [9; 16], ..scope };
+    assert_eq!(replica.offer(other_ring, key, head(&owner, 7, b"seven")), StoreOutcome::WrongScope(1));
+    let other_epoch = Scope { epoch: 2, ..scope };
+    assert_eq!(replica.offer(other_epoch, key, head(&owner, 7, b"seven")), StoreOutcome::WrongScope(1));
+    assert_eq!(replica.store.get(&key).map(|stored| stored.version), Some(6));
+}
+
+#[test]
+fn a_fresh_replica_does_not_claim_that_something_is_absent() {
+    let mut replica = Replica::new();
+    let fetch = Fetch { scope: replica.scope(), key: key_of(&signer(1), Kind::Head) };
+    let message = Message { request: 6, body: Body::Fetch(fetch) };
+    let said = replica.handle(Event::Message { from: replica.peer, message });
+    let unknown = Body::FetchAnswer(FetchAnswer { outcome: FetchOutcome::Unknown }, Bytes::new());
+    assert!(said.contains(&unknown), "{said:?}");
+    // A peer that is not in the ring document is not answered at all.
+    let message = Message { request: 7, body: Body::Fetch(fetch) };
+    assert!(replica.handle(Event::Message { from: Id([3; 20]), message }).is_empty());
+}
+
+fn ring(seed: u64, count: usize, k_head: u8) -> (Founding, World<Overlay>) {
+    println!("seed {seed}, {count} nodes, k_head {k_head}");
+    let founding = Founding::new(seed, count, Parameters { k_head, ..Parameters::DEFAULT });
+    let mut world = founding.world(seed, Weather::FAIR);
+    world.run_for(60 * SECOND);
+    (founding, world)
+}
+
+fn put(world: &mut World<Overlay>, node: NodeIndex, key: Key, value: Bytes) -> Option<Reply> {
+    let expiry = world.now() / SECOND + 86_400;
+    world.ask(node, Command::PutSigned { key, value, expiry })
+}
+
+fn get(world: &mut World<Overlay>, node: NodeIndex, key: Key) -> Option<Reply> {
+    world.ask(node, Command::GetSigned { key })
+}
+
+fn version_read(world: &mut World<Overlay>, node: NodeIndex, key: Key) -> Option<u64> {
+    match get(world, node, key) {
+        Some(Reply::Found { version, .. }) => Some(version),
+        _ => None,
+    }
+}
+
+fn replicas(founding: &Founding, world: &World<Overlay>, key: Key) -> Vec<NodeIndex> {
+    let ids = founding.ring.eligible(key.placement(), usize::from(founding.ring.parameters.k_head));
+    ids.into_iter().map(|id| world.index(id).expect("a member")).collect()
+}
+
+/// Makes these replicas hold what they held at version 1.
+fn roll_back(world: &mut World<Overlay>, nodes: &[NodeIndex], key: Key, old: &Bytes) {
+    for node in nodes {
+        let expiry = world.now() / SECOND + 86_400;
+        world.store_mut(*node).tamper(key, Stored { version: 1, expiry, value: old.clone() });
+    }
+}
+
+#[test]
+fn claim_22_all_are_asked_and_the_newest_is_returned() {
+    for (k_head, faults) in [(5, 1), (7, 2)] {
+        let seed = 0xc22 + u64::from(k_head);
+        let (founding, mut world) = ring(seed, 25, k_head);
+        for of in 0..20 {
+            let owner = signer(of);
+            let key = key_of(&owner, Kind::Head);
+            let (old, new) = (head(&owner, 1, b"old"), head(&owner, 2, b"new"));
+            assert!(matches!(put(&mut world, 0, key, old.clone()), Some(Reply::Stored { .. })));
+            assert!(matches!(put(&mut world, 1, key, new.clone()), Some(Reply::Stored { .. })));
+            world.run_for(5 * SECOND);
+            let replicas = replicas(&founding, &world, key);
+            assert!(replicas.iter().all(|node| world.store(*node).get(&key).map(|s| s.version) == Some(2)));
+
+            // Up to f serve the old one. All replicas are asked.
+            let reader = usize::from(of) % 25;
+            let asked = Rc::new(RefCell::new(BTreeSet::new()));
+            let seen = asked.clone();
+            world.corrupt(
+                reader,
+                Box::new(move |action| {
+                    if let Action::Send { to, message: Message { body: Body::Fetch(_), .. } } = &action {
+                        seen.borrow_mut().insert(*to);
+                    }
+                    vec![action]
+                }),
+            );
+            roll_back(&mut world, &replicas[..faults], key, &old);
+            assert_eq!(version_read(&mut world, reader, key), Some(2));
+            let others = replicas.iter().filter(|node| **node != reader).count();
+            assert_eq!(asked.borrow().len(), others, "all k_head were asked");
+            world.reform(reader);
+            // The stale ones were brought up to date by the read.
+            world.run_for(5 * SECOND);
+            assert!(replicas.iter().all(|node| world.store(*node).get(&key).map(|s| s.version) == Some(2)));
+
+            // All serve the old one: nothing in the ring can tell, but the version read tells a device that has seen 2.
+            roll_back(&mut world, &replicas, key, &old);
+            assert_eq!(version_read(&mut world, reader, key), Some(1));
+        }
+    }
+}
+
+#[test]
+fn an_older_write_is_superseded_and_one_liar_cannot_say_so() {
+    let (founding, mut world) = ring(0x5109, 20, 5);
+    let owner = signer(9);
+    let key = key_of(&owner, Kind::Head);
+    assert!(matches!(put(&mut world, 0, key, head(&owner, 7, b"seven")), Some(Reply::Stored { .. })));
+    let older = put(&mut world, 3, key, head(&owner, 6, b"six"));
+    assert!(matches!(older, Some(Reply::Superseded { version: 7 })), "{older:?}");
+    // The same again is an acknowledged retry.
+    assert!(matches!(put(&mut world, 3, key, head(&owner, 7, b"seven")), Some(Reply::Stored { .. })));
+    let liar = replicas(&founding, &world, key)[0];
+    world.corrupt(
+        liar,
+        Box::new(|action| match action {
+            Action::Send { to, mut message } => {
+                if let Body::StoreAnswer(answer) = &mut message.body {
+                    answer.outcome = StoreOutcome::Superseded(u64::MAX);
+                }
+                vec![Action::Send { to, message }]
+            }
+            other => vec![other],
+        }),
+    );
+    assert!(matches!(put(&mut world, 4, key, head(&owner, 8, b"eight")), Some(Reply::Stored { .. })));
+}
+
+#[test]
+fn quorums_do_not_shrink_and_absence_needs_one() {
+    let (founding, mut world) = ring(0x5110, 12, 5);
+    let owner = signer(10);
+    let key = key_of(&owner, Kind::Head);
+    assert!(matches!(get(&mut world, 0, key), Some(Reply::Absent)));
+    assert!(matches!(put(&mut world, 0, key, head(&owner, 1, b"one")), Some(Reply::Stored { copies: 4.. })));
+    let replicas = replicas(&founding, &world, key);
+    let reader = world.nodes().find(|node| !replicas.contains(node)).unwrap();
+    world.kill(replicas[0]);
+    assert!(matches!(put(&mut world, reader, key, head(&owner, 2, b"two")), Some(Reply::Stored { copies: 4 })));
+    assert_eq!(version_read(&mut world, reader, key), Some(2));
+    // Two of five down: no write, no read, however long they are gone; nobody stands in.
+    world.kill(replicas[1]);
+    world.run_for(1_200 * SECOND);
+    assert!(matches!(put(&mut world, reader, key, head(&owner, 3, b"three")), Some(Reply::Unavailable)));
+    assert!(matches!(get(&mut world, reader, key), Some(Reply::Unavailable)));
+    // One is back, having missed version 2: the read finds it all the same.
+    let id = world.id(replicas[0]);
+    world.start(replicas[0], founding.overlay(id, 77, Vec::new()));
+    world.run_for(30 * SECOND);
+    assert!(version_read(&mut world, reader, key) >= Some(2));
+}
+
+#[test]
+fn a_wiped_replica_counts_again_only_after_comparing_notes() {
+    let (founding, mut world) = ring(0x5111, 5, 5);
+    let owner = signer(11);
+    let key = key_of(&owner, Kind::Head);
+    assert!(matches!(put(&mut world, 0, key, head(&owner, 3, b"three")), Some(Reply::Stored { .. })));
+    world.run_for(5 * SECOND);
+    // One is wiped and started anew, cut off from the others: it has an empty disk and says so.
+    let wiped = 2;
+    let id = world.id(wiped);
+    world.kill(wiped);
+    world.wipe(wiped);
+    world.network().set_side(wiped, 1);
+    world.start(wiped, founding.overlay(id, 5, Vec::new()));
+    world.run_for(60 * SECOND);
+    assert!(!world.machine(wiped).unwrap().status().synced);
+    let alone = get(&mut world, wiped, key);
+    assert!(matches!(alone, Some(Reply::Unavailable)), "{alone:?}");
+    // The ring is whole again: it fetches what it should hold.
+    world.network().set_side(wiped, 0);
+    let came_back = world.run_until(600 * SECOND, |world| {
+        world.store(wiped).get(&key).is_some() && world.machine(wiped).unwrap().status().synced
+    });
+    assert!(came_back);
+    assert_eq!(version_read(&mut world, wiped, key), Some(3));
+}
