@@ -194,8 +194,8 @@ fn five_nodes_start_one_by_one_and_survive_kills() {
     for node in 0..5 {
         world.kill(node);
     }
-    for node in 0..5 {
-        world.start(node, founding.overlay(ids[node], 99, Vec::new()));
+    for (node, id) in ids.iter().enumerate() {
+        world.start(node, founding.overlay(*id, 99, Vec::new()));
     }
     assert!(world.run_until(20 * SECOND, |world| leaf_set_faults(world, 12) == 0));
     for (at, key) in keys.iter().enumerate() {
