@@ -41,6 +41,7 @@ struct Call {
     owner: Owner,
     body: Body,
     wait: Micros,
+    due: Micros,
     tries_left: u8,
 }
 
@@ -53,20 +54,6 @@ pub(crate) struct Calls {
 impl Calls {
     pub(crate) fn len(&self) -> usize {
         self.open.len()
-    }
-
-    /// Of an answer, who awaits it; `None` if nobody does, or if it comes from somebody else.
-    pub(crate) fn answered(&mut self, from: Id, request: u64) -> Option<Owner> {
-        if self.open.get(&request)?.to != from {
-            return None;
-        }
-        self.open.remove(&request).map(|call| call.owner)
-    }
-
-    /// The transport lost the peer: everything asked of it is given up now rather than later.
-    pub(crate) fn lost(&mut self, peer: Id) -> Vec<Owner> {
-        let requests: Vec<u64> = self.open.iter().filter(|(_, call)| call.to == peer).map(|(r, _)| *r).collect();
-        requests.into_iter().filter_map(|request| self.open.remove(&request)).map(|call| call.owner).collect()
     }
 }
 
@@ -92,8 +79,8 @@ impl Turn<'_> {
         };
         let request = self.site.number();
         self.send(to, request, body.clone());
-        self.due_in(wait, Due::Call(request));
-        self.site.calls.open.insert(request, Call { to, owner, body, wait, tries_left });
+        let due = self.due_in(wait, Due::Call(request));
+        self.site.calls.open.insert(request, Call { to, owner, body, wait, due, tries_left });
         Some(request)
     }
 
@@ -108,9 +95,28 @@ impl Turn<'_> {
             call.wait = FETCH_WAIT; // It is alive, perhaps, and the object large.
         }
         let (to, body, wait) = (call.to, call.body.clone(), call.wait);
+        call.due = self.now + wait;
         self.send(to, request, body);
         self.due_in(wait, Due::Call(request));
         None
+    }
+
+    /// Of an answer, who awaits it; `None` if nobody does, or if it comes from somebody else.
+    pub(crate) fn call_answered(&mut self, from: Id, request: u64) -> Option<Owner> {
+        if self.site.calls.open.get(&request)?.to == from { self.end_call(request) } else { None }
+    }
+
+    /// The transport lost the peer: everything asked of it is given up now rather than later.
+    pub(crate) fn calls_lost(&mut self, peer: Id) -> Vec<(u64, Owner)> {
+        let open = self.site.calls.open.iter();
+        let requests: Vec<u64> = open.filter(|(_, call)| call.to == peer).map(|(request, _)| *request).collect();
+        requests.into_iter().filter_map(|request| self.end_call(request).map(|owner| (request, owner))).collect()
+    }
+
+    fn end_call(&mut self, request: u64) -> Option<Owner> {
+        let call = self.site.calls.open.remove(&request)?;
+        self.not_due(call.due, Due::Call(request));
+        Some(call.owner)
     }
 }
 

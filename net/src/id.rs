@@ -20,27 +20,31 @@ impl Id {
     /// `self + other` modulo 2^160.
     #[must_use]
     pub fn wrapping_add(self, other: Id) -> Id {
-        let mut sum = [0u8; Id::LEN];
-        let mut carry = 0u16;
-        for i in (0..Id::LEN).rev() {
-            let digit = u16::from(self.0[i]) + u16::from(other.0[i]) + carry;
-            sum[i] = (digit & 0xff) as u8;
-            carry = digit >> 8;
-        }
-        Id(sum)
+        let ((high, low), (other_high, other_low)) = (self.halves(), other.halves());
+        let (low, carry) = low.overflowing_add(other_low);
+        Id::of_halves(high.wrapping_add(other_high).wrapping_add(u128::from(carry)), low)
     }
 
     /// `self - other` modulo 2^160: the clockwise distance from `other` to `self`.
     #[must_use]
     pub fn wrapping_sub(self, other: Id) -> Id {
-        let mut difference = [0u8; Id::LEN];
-        let mut borrow = 0i16;
-        for i in (0..Id::LEN).rev() {
-            let digit = i16::from(self.0[i]) - i16::from(other.0[i]) - borrow;
-            difference[i] = digit.rem_euclid(256) as u8;
-            borrow = i16::from(digit < 0);
-        }
-        Id(difference)
+        let ((high, low), (other_high, other_low)) = (self.halves(), other.halves());
+        let (low, borrow) = low.overflowing_sub(other_low);
+        Id::of_halves(high.wrapping_sub(other_high).wrapping_sub(u128::from(borrow)), low)
+    }
+
+    /// The upper 128 bits and the lower 32: two machine operations instead of twenty.
+    fn halves(self) -> (u128, u32) {
+        let [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, l0, l1, l2, l3] = self.0;
+        let high = [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15];
+        (u128::from_be_bytes(high), u32::from_be_bytes([l0, l1, l2, l3]))
+    }
+
+    fn of_halves(high: u128, low: u32) -> Id {
+        let mut bytes = [0; Id::LEN];
+        bytes[..16].copy_from_slice(&high.to_be_bytes());
+        bytes[16..].copy_from_slice(&low.to_be_bytes());
+        Id(bytes)
     }
 
     /// Clockwise (increasing) distance from `self` to `to`.
@@ -199,7 +203,7 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: C01. Method: arithmetic checked against a 20-digit schoolbook model in `u128` halves.
+    //! Goal: C01. Method: arithmetic checked against schoolbook subtraction, digit by digit.
     use super::*;
     use proptest::prelude::*;
 
@@ -221,14 +225,17 @@ mod tests {
         }
 
         #[test]
-        fn subtraction_agrees_with_u128(a: u128, b: u128) {
-            let widen = |x: u128| {
-                let mut bytes = [0; Id::LEN];
-                bytes[4..].copy_from_slice(&x.to_be_bytes());
-                Id(bytes)
-            };
-            let (high, low) = if a > b { (a, b) } else { (b, a) };
-            prop_assert_eq!(widen(high).wrapping_sub(widen(low)), widen(high - low));
+        fn subtraction_agrees_with_the_schoolbook(a: [u8; 20], b: [u8; 20], near: bool) {
+            // Half of the time the two differ in their last digits only, where the borrow is.
+            let b = if near { let mut c = a; c[14..].copy_from_slice(&b[14..]); c } else { b };
+            let mut difference = [0u8; Id::LEN];
+            let mut borrow = 0i16;
+            for i in (0..Id::LEN).rev() {
+                let digit = i16::from(a[i]) - i16::from(b[i]) - borrow;
+                difference[i] = digit.rem_euclid(256) as u8;
+                borrow = i16::from(digit < 0);
+            }
+            prop_assert_eq!(Id(a).wrapping_sub(Id(b)), Id(difference));
         }
 
         #[test]

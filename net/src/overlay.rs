@@ -136,8 +136,8 @@ impl Overlay {
             Event::PeerDown(peer) => {
                 // A hint: what was asked of the peer is given up, so that others are asked now.
                 self.pastry.probe(&mut turn, peer);
-                for owner in turn.site.calls.lost(peer) {
-                    self.answered(now, owner, peer, 0, Answer::Silence, out);
+                for (request, owner) in turn.calls_lost(peer) {
+                    self.answered(now, owner, peer, request, Answer::Silence, out);
                 }
             }
         }
@@ -160,7 +160,7 @@ impl Overlay {
             | Body::Extended(_)
             | Body::RangeAgreed
             | Body::RangeListing(RangeListing { role: ListingRole::Difference, .. })
-            | Body::Told(_) => match turn.site.calls.answered(from, request) {
+            | Body::Told(_) => match turn.call_answered(from, request) {
                 Some(owner) => self.answered(now, owner, from, request, Answer::Body(body), out),
                 None => turn.count(Metric::Unexpected), // Answered twice, or too late.
             },

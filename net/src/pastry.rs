@@ -139,7 +139,7 @@ impl Pastry {
                 }
             }
             Body::Route(route) => self.route_received(turn, from, request, route),
-            Body::HopAck => self.hop_acknowledged(from, request),
+            Body::HopAck => self.hop_acknowledged(turn, from, request),
             Body::Located(located) => self.located(turn, from, request, located),
             _ => turn.count(Metric::Unexpected),
         }
@@ -220,6 +220,11 @@ impl Pastry {
             let request = turn.site.number();
             turn.send(from, request, Body::RingRequest(RingRequest { epoch: mine }));
         }
+    }
+
+    /// Whether the peer was found dead and has not spoken since.
+    pub(crate) fn is_departed(&self, id: Id) -> bool {
+        self.liveness.is_departed(id)
     }
 
     /// Whether a ring document was lately asked for.

@@ -137,12 +137,16 @@ impl Turn<'_> {
         }
     }
 
-    pub(crate) fn due_at(&mut self, at: Micros, due: Due) {
+    /// Puts something on the agenda; returns when it is due, by which it can be taken off again.
+    pub(crate) fn due_in(&mut self, wait: Micros, due: Due) -> Micros {
+        let at = self.now + wait;
         self.site.agenda.insert((at, due));
+        at
     }
 
-    pub(crate) fn due_in(&mut self, wait: Micros, due: Due) {
-        self.due_at(self.now + wait, due);
+    /// Takes something off the agenda that has settled.
+    pub(crate) fn not_due(&mut self, at: Micros, due: Due) {
+        self.site.agenda.remove(&(at, due));
     }
 
     /// As [`Turn::due_in`], less up to a tenth, so that nodes do not march in step.

@@ -6,7 +6,7 @@
 
 use crate::id::Id;
 use crate::limits::{ANSWER_KEPT_BYTES_MAX, ANSWERS_KEPT_MAX, CONVERSATION_WAIT, CONVERSATIONS_MAX};
-use crate::machine::{Action, Metric};
+use crate::machine::{Action, Metric, Micros};
 use crate::site::{Due, Turn};
 use crate::wire::Body;
 use bytes::Bytes;
@@ -18,7 +18,8 @@ type Question = (Id, u64);
 /// The answering side.
 #[derive(Debug, Default)]
 pub(crate) struct Conversations {
-    open: BTreeMap<u64, Question>,
+    /// With the time by which the application must have answered.
+    open: BTreeMap<u64, (Question, Micros)>,
     answered: VecDeque<(Question, Bytes)>,
 }
 
@@ -30,7 +31,7 @@ impl Conversations {
     /// A peer's application speaks to ours.
     pub(crate) fn told(&mut self, turn: &mut Turn<'_>, from: Id, request: u64, payload: Bytes) {
         let question = (from, request);
-        if self.open.values().any(|open| *open == question) {
+        if self.open.values().any(|(open, _)| *open == question) {
             return;
         }
         if let Some((_, answer)) = self.answered.iter().find(|(answered, _)| *answered == question) {
@@ -42,18 +43,19 @@ impl Conversations {
             return;
         }
         let conversation = turn.site.number();
-        self.open.insert(conversation, question);
-        turn.due_in(CONVERSATION_WAIT, Due::Conversation(conversation));
+        let due = turn.due_in(CONVERSATION_WAIT, Due::Conversation(conversation));
+        self.open.insert(conversation, (question, due));
         turn.out.push(Action::Deliver { from, conversation, payload });
     }
 
     /// Our application answers.
     pub(crate) fn answer(&mut self, turn: &mut Turn<'_>, to: Id, conversation: u64, payload: Bytes) {
-        if self.open.get(&conversation).is_none_or(|(from, _)| *from != to) {
+        if self.open.get(&conversation).is_none_or(|((from, _), _)| *from != to) {
             turn.count(Metric::Unexpected); // Too late, or never asked.
             return;
         }
-        let Some(question) = self.open.remove(&conversation) else { return };
+        let Some((question, due)) = self.open.remove(&conversation) else { return };
+        turn.not_due(due, Due::Conversation(conversation));
         if payload.len() <= ANSWER_KEPT_BYTES_MAX {
             self.answered.push_back((question, payload.clone()));
             if self.answered.len() > ANSWERS_KEPT_MAX {

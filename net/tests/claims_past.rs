@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use net::id::{Id, Key, Kind};
 use net::limits::SECOND;
-use net::machine::{Action, Command, Metric, Micros, Reply};
+use net::machine::{Action, Command, ComputeJob, Metric, Micros, Reply};
 use net::overlay::Overlay;
 use net::ring::Parameters;
 use net::sim::{Adversary, Dice, Founding, NodeIndex, Weather, World, live_closest, live_root};
@@ -94,8 +94,8 @@ fn claim_15_k_copies_again_after_each_event() {
     for id in &ids {
         world.add(*id);
     }
-    for node in 0..60 {
-        world.start(node, founding.overlay(ids[node], seed, Vec::new()));
+    for (node, id) in ids[..60].iter().enumerate() {
+        world.start(node, founding.overlay(*id, seed, Vec::new()));
     }
     world.run_for(MINUTE);
     let mut dice = Dice::new(seed);
@@ -122,6 +122,30 @@ fn claim_15_k_copies_again_after_each_event() {
     println!("slowest {} s", slowest / SECOND);
 }
 
+/// The control of C15: when no node says anything of upkeep, what died stays missing.
+#[test]
+fn claim_15_control_without_upkeep_copies_stay_missing() {
+    let seed = 0xc15c;
+    let (_, mut world) = ring(seed, 30, Parameters::DEFAULT);
+    let mut dice = Dice::new(seed);
+    let keys = insert_many(&mut world, &mut dice, 200);
+    world.run_for(10 * SECOND);
+    for node in world.nodes() {
+        let is_upkeep = |body: &Body| matches!(body, Body::RangeDigest(_) | Body::RangeAgreed | Body::RangeListing(_));
+        world.corrupt(
+            node,
+            Box::new(move |action| match action {
+                Action::Send { message, .. } if is_upkeep(&message.body) => vec![],
+                other => vec![other],
+            }),
+        );
+    }
+    assert_eq!(incomplete(&world, &keys), 0);
+    world.kill(4);
+    world.run_for(15 * MINUTE);
+    assert!(incomplete(&world, &keys) > 0, "the checker would not notice");
+}
+
 /// Nodes come and go for `hours`; `leaving` of them for good. Returns reads tried, reads failed, and objects lost.
 fn churn(seed: u64, count: usize, objects: usize, hours: u64, leaving: usize) -> (usize, usize, usize) {
     let (founding, mut world) = ring(seed, count, Parameters::DEFAULT);
@@ -136,7 +160,6 @@ fn churn(seed: u64, count: usize, objects: usize, hours: u64, leaving: usize) ->
     };
     let begun = world.now();
     let end = begun + hours * HOUR;
-    let of_node = |id: &Id| world_index(&ids, id);
     let mut next: Vec<Micros> = ids.iter().map(|_| begun + lasting(&mut dice, 2 * HOUR)).collect();
     let mut gone = vec![false; count];
     let leave_every = (end - begun) / (leaving as u64 + 1);
@@ -150,7 +173,6 @@ fn churn(seed: u64, count: usize, objects: usize, hours: u64, leaving: usize) ->
                 continue;
             }
             let node = world.index(*id).expect("in the world");
-            debug_assert_eq!(of_node(id), at);
             if world.is_alive(node) {
                 world.kill(node);
                 next[at] = world.now() + lasting(&mut dice, HOUR / 2);
@@ -288,8 +310,8 @@ fn claim_18_load_follows_the_key_ranges() {
     for id in &ids {
         world.add(*id);
     }
-    for node in 0..1_000 {
-        world.start(node, founding.overlay(ids[node], seed, Vec::new()));
+    for (node, id) in ids[..1_000].iter().enumerate() {
+        world.start(node, founding.overlay(*id, seed, Vec::new()));
     }
     world.run_for(90 * SECOND);
     let mut dice = Dice::new(seed);
@@ -387,6 +409,33 @@ fn claim_20_a_flipped_bit_is_refused_and_the_next_replica_asked() {
     world.run_for(5 * SECOND);
     assert!(world.store(root).get(&key).is_some());
     assert!(world.metric(Metric::Repaired) >= 1);
+}
+
+/// The control of C20: a reader that believes every block returns a wrong one.
+#[test]
+fn claim_20_control_without_verification_a_wrong_block_is_returned() {
+    let seed = 0xc20c;
+    let (_, mut world) = ring(seed, 30, Parameters::DEFAULT);
+    let mut dice = Dice::new(seed);
+    let key = insert_many(&mut world, &mut dice, 1)[0];
+    let root = world.index(live_root(&world.live_ids(), key.placement()).unwrap()).unwrap();
+    let reader = world.nodes().find(|node| world.store(*node).get(&key).is_none()).unwrap();
+    world.corrupt(root, faulty(1, Rc::new(Cell::new(0))));
+    world.corrupt(
+        reader,
+        Box::new(|action| match action {
+            // Whatever it is, its own hash is checked against itself.
+            Action::Compute { op, job: ComputeJob::Verify { key, value } } => {
+                let key = Key::of(key.kind, &value);
+                vec![Action::Compute { op, job: ComputeJob::Verify { key, value } }]
+            }
+            other => vec![other],
+        }),
+    );
+    match world.ask(reader, Command::Lookup { key }) {
+        Some(Reply::Found { value, .. }) => assert_ne!(Key::of(Kind::Content, &value), key),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

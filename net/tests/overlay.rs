@@ -5,10 +5,11 @@
 use bytes::Bytes;
 use net::id::{Id, Key, Kind};
 use net::limits::SECOND;
-use net::machine::{Command, Metric, Reply};
+use net::machine::{Action, Command, Metric, Reply};
 use net::overlay::Overlay;
 use net::ring::{MemberState, Parameters, RingError};
 use net::sim::{Dice, Founding, Weather, World, leaf_set_faults};
+use net::wire::Body;
 
 fn ring(seed: u64, count: usize, weather: Weather) -> (Founding, World<Overlay>) {
     println!("seed {seed}, {count} nodes");
@@ -111,6 +112,33 @@ fn a_parted_ring_heals() {
         world.network().set_side(node, 0);
     }
     assert!(world.run_until(900 * SECOND, |world| leaf_set_faults(world, 12) == 0), "one ring within 15 minutes");
+}
+
+#[test]
+fn gossip_does_not_revive_the_dead() {
+    let (_, mut world) = ring(8, 30, Weather::FAIR);
+    let dead = world.id(9);
+    // One node gossips for ever that it has the dead one in its leaf set.
+    world.corrupt(
+        3,
+        Box::new(move |action| match action {
+            Action::Send { to, mut message } => {
+                if let Body::LeafSet(gossip) = &mut message.body {
+                    gossip.members.push(dead);
+                }
+                vec![Action::Send { to, message }]
+            }
+            other => vec![other],
+        }),
+    );
+    world.kill(9);
+    world.run_for(120 * SECOND);
+    for _ in 0..60 {
+        world.run_for(20 * SECOND);
+        for node in world.nodes().filter(|node| *node != 9) {
+            assert!(!world.machine(node).unwrap().status().leaf_set.contains(&dead));
+        }
+    }
 }
 
 #[test]

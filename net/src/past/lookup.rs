@@ -51,27 +51,29 @@ impl Past {
         self.lookups.insert(task, Lookup { request, key, asked: BTreeMap::new(), is_broad: false, found: None });
         turn.due_in(LOOKUP_HEDGE, Due::Task(task));
         match pastry.known_root(key.placement()) {
-            Some(root) => self.ask_replica(turn, task, root),
+            Some(root) => self.ask_replica(pastry, turn, task, root),
             None => pastry.locate(turn, key.placement(), Asker::Lookup(task)),
         }
     }
 
     pub(crate) fn lookup_located(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, task: u64, root: Option<Id>) {
         match root {
-            Some(root) => self.ask_replica(turn, task, root),
+            Some(root) => self.ask_replica(pastry, turn, task, root),
             None => self.broaden(pastry, turn, task),
         }
         self.settle_lookup(pastry, turn, task);
     }
 
-    fn ask_replica(&mut self, turn: &mut Turn<'_>, task: u64, id: Id) {
+    fn ask_replica(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, task: u64, id: Id) {
         let Some(lookup) = self.lookups.get_mut(&task) else { return };
         if lookup.asked.contains_key(&id) || lookup.found.is_some() {
             return;
         }
         let fetch = Fetch { scope: turn.site.scope(), key: lookup.key };
         let is_open = turn.call(id, Body::Fetch(fetch), Owner::Lookup(task)).is_some();
-        lookup.asked.insert(id, if is_open { Seen::Awaited } else { Seen::Nothing });
+        // Somebody found dead is asked as well, but not waited for.
+        let is_awaited = is_open && !pastry.is_departed(id);
+        lookup.asked.insert(id, if is_awaited { Seen::Awaited } else { Seen::Nothing });
     }
 
     pub(super) fn lookup_answered(
@@ -142,7 +144,7 @@ impl Past {
             asked.extend(pastry.closest(&roster, place, count));
         }
         for id in asked {
-            self.ask_replica(turn, task, id);
+            self.ask_replica(pastry, turn, task, id);
         }
     }
 

@@ -171,7 +171,7 @@ fn may_hold(pastry: &Pastry, turn: &Turn<'_>, key: &Key) -> bool {
     let roster = &turn.site.roster;
     let count = usize::from(roster.ring().parameters.k) + SUBSTITUTES_MAX;
     let place = key.placement();
-    (pastry.covers(place) && pastry.closest(roster, place, count).contains(&me))
+    (pastry.is_ready() && pastry.covers(place) && pastry.closest(roster, place, count).contains(&me))
         || roster.eligible(place, count).contains(&me)
 }
 

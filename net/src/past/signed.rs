@@ -9,8 +9,8 @@
 use super::{Answer, Past, Then, rules};
 use crate::call::Owner;
 use crate::id::{Id, Key};
-use crate::limits::{RETRY_PAUSE, SIGNED_TRIES, STRAGGLER_WAIT};
-use crate::machine::{ComputeResult, Metric, Reply, RequestId, Seconds};
+use crate::limits::{RETRY_PAUSE, SIGNED_PATIENCE, SIGNED_TRIES, STRAGGLER_WAIT};
+use crate::machine::{ComputeResult, Metric, Micros, Reply, RequestId, Seconds};
 use crate::past::block::Refusal;
 use crate::pastry::{Pastry, eligible};
 use crate::site::{Due, Turn};
@@ -37,6 +37,7 @@ pub(super) struct SignedWrite {
     expiry: Seconds,
     replicas: BTreeMap<Id, Offered>,
     rounds: u8,
+    begun: Micros,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,7 @@ pub(super) struct SignedRead {
     key: Key,
     replicas: BTreeMap<Id, Reported>,
     rounds: u8,
+    begun: Micros,
     /// The quorum has answered; only stragglers are waited for.
     is_enough: bool,
 }
@@ -72,7 +74,15 @@ impl Past {
         expiry: Seconds,
     ) {
         let task = turn.site.number();
-        let write = SignedWrite { request, key, value: value.clone(), expiry, replicas: BTreeMap::new(), rounds: 0 };
+        let write = SignedWrite {
+            request,
+            key,
+            value: value.clone(),
+            expiry,
+            replicas: BTreeMap::new(),
+            rounds: 0,
+            begun: turn.now,
+        };
         self.writes.insert(task, write);
         self.begin_verification(turn, key, value, Then::WriteVerified(task));
     }
@@ -161,7 +171,7 @@ impl Past {
         if let Some(refusal) = refusals.first().filter(|_| refusals.len() > rules.head_faults()) {
             return self.end_write(turn, task, Reply::Refused(*refusal));
         }
-        if unsettled > 0 && write.rounds < SIGNED_TRIES {
+        if unsettled > 0 && may_retry(turn, write.rounds, write.begun) {
             turn.due_in(RETRY_PAUSE * u64::from(write.rounds), Due::Task(task));
         } else {
             self.end_write(turn, task, Reply::Unavailable);
@@ -177,7 +187,7 @@ impl Past {
 
     pub(super) fn begin_read(&mut self, turn: &mut Turn<'_>, request: RequestId, key: Key) {
         let task = turn.site.number();
-        let read = SignedRead { request, key, replicas: BTreeMap::new(), rounds: 0, is_enough: false };
+        let read = SignedRead { request, key, replicas: BTreeMap::new(), rounds: 0, begun: turn.now, is_enough: false };
         self.reads.insert(task, read);
         self.ask_all(turn, task);
     }
@@ -265,7 +275,7 @@ impl Past {
         let definite = read.replicas.values().filter(|r| matches!(r, Reported::Has(..) | Reported::Absent)).count();
         let awaited = read.replicas.values().filter(|r| **r == Reported::Awaited).count();
         if awaited == 0 {
-            if definite >= quorum || read.rounds >= SIGNED_TRIES {
+            if definite >= quorum || !may_retry(turn, read.rounds, read.begun) {
                 self.end_read(turn, task);
             } else {
                 turn.due_in(RETRY_PAUSE * u64::from(read.rounds), Due::Task(task));
@@ -305,4 +315,8 @@ impl Past {
         }
         Past::mend(turn, read.key, value, expiry, &behind);
     }
+}
+
+fn may_retry(turn: &Turn<'_>, rounds: u8, begun: Micros) -> bool {
+    rounds < SIGNED_TRIES && turn.now < begun + SIGNED_PATIENCE
 }

@@ -27,27 +27,28 @@ impl LeafSet {
         self.clockwise.contains(&id) || self.counter.contains(&id)
     }
 
-    /// Whether `id` is near enough to be put in.
+    /// Whether `id` is near enough to be put in, on a side where it is not yet.
     pub(crate) fn would_admit(&self, id: Id) -> bool {
-        let fits = |side: &[Id], distance: Id, far: fn(Id, Id) -> Id| {
-            side.len() < self.half || side.last().is_some_and(|last| distance < far(self.me, *last))
+        let me = self.me;
+        let fits = |side: &[Id], distance: &dyn Fn(Id) -> Id| {
+            let is_near = side.len() < self.half || side.last().is_some_and(|last| distance(id) < distance(*last));
+            is_near && !side.contains(&id)
         };
-        id != self.me
-            && !self.contains(id)
-            && (fits(&self.clockwise, self.me.clockwise(id), |me, id| me.clockwise(id))
-                || fits(&self.counter, id.clockwise(self.me), |me, id| id.clockwise(me)))
+        id != me && (fits(&self.clockwise, &|id| me.clockwise(id)) || fits(&self.counter, &|id| id.clockwise(me)))
     }
 
-    /// Puts `id` in, if it is near enough; returns whether it was.
+    /// Puts `id` in, if it is near enough; returns whether anything changed.
     pub(crate) fn insert(&mut self, id: Id) -> bool {
         if !self.would_admit(id) {
             return false;
         }
         let (me, half) = (self.me, self.half);
         let put = |side: &mut Vec<Id>, distance: &dyn Fn(Id) -> Id| {
-            let at = side.partition_point(|other| distance(*other) < distance(id));
-            side.insert(at, id);
-            side.truncate(half);
+            if !side.contains(&id) {
+                let at = side.partition_point(|other| distance(*other) < distance(id));
+                side.insert(at, id);
+                side.truncate(half);
+            }
         };
         put(&mut self.clockwise, &|id| me.clockwise(id));
         put(&mut self.counter, &|id| id.clockwise(me));
@@ -56,12 +57,17 @@ impl LeafSet {
         true
     }
 
-    /// Takes `id` out; returns whether it was in.
+    /// Takes `id` out; returns whether it was in. Where that makes room on one side, a member of the other may fit.
     pub(crate) fn remove(&mut self, id: Id) -> bool {
-        let before = self.clockwise.len() + self.counter.len();
+        if !self.contains(id) {
+            return false;
+        }
         self.clockwise.retain(|other| *other != id);
         self.counter.retain(|other| *other != id);
-        self.clockwise.len() + self.counter.len() != before
+        for member in self.members() {
+            self.insert(member);
+        }
+        true
     }
 
     /// Forgets everybody.

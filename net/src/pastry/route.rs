@@ -8,7 +8,7 @@
 use super::Pastry;
 use crate::id::Id;
 use crate::limits::{HOP_TRIES_MAX, HOP_WAIT, HOPS_MAX, HOPS_OPEN_MAX, LOCATE_TRIES, LOCATE_WAIT, ROOTED_MAX};
-use crate::machine::Metric;
+use crate::machine::{Metric, Micros};
 use crate::site::{Asker, Due, Notice, Turn};
 use crate::wire::{Body, Located, Purpose, Route, Row};
 use std::collections::{BTreeSet, VecDeque};
@@ -19,6 +19,7 @@ pub(super) struct Hop {
     route: Route,
     to: Id,
     tried: Vec<Id>,
+    due: Micros,
 }
 
 /// A routed question of ours.
@@ -27,11 +28,12 @@ pub(super) struct Locate {
     target: Id,
     asker: Asker,
     asked: u8,
+    due: Micros,
 }
 
 impl Locate {
     pub(super) fn new(target: Id, asker: Asker) -> Locate {
-        Locate { target, asker, asked: 0 }
+        Locate { target, asker, asked: 0, due: 0 }
     }
 }
 
@@ -68,7 +70,7 @@ impl Pastry {
         }
         locate.asked += 1;
         let target = locate.target;
-        turn.due_in(LOCATE_WAIT, Due::Locate(question));
+        locate.due = turn.due_in(LOCATE_WAIT, Due::Locate(question));
         // A node that is not ready does not know whether it is the root; it asks again when the time is up.
         if self.is_ready() {
             let route = Route { target, origin: turn.site.me, question, hops: 0, purpose: Purpose::Locate };
@@ -85,6 +87,7 @@ impl Pastry {
         if self.locates.get(&question).is_some_and(|locate| locate.target == located.target)
             && let Some(locate) = self.locates.remove(&question)
         {
+            turn.not_due(locate.due, Due::Locate(question));
             turn.notice(Notice::Located { asker: locate.asker, root: Some((from, located.hops)) });
         }
     }
@@ -122,19 +125,21 @@ impl Pastry {
         }
         let request = turn.site.number();
         turn.send(to, request, Body::Route(Route { hops: route.hops + 1, ..route }));
-        turn.due_in(HOP_WAIT, Due::Hop(request));
-        self.hops.insert(request, Hop { route, to, tried });
+        let due = turn.due_in(HOP_WAIT, Due::Hop(request));
+        self.hops.insert(request, Hop { route, to, tried, due });
     }
 
-    pub(super) fn hop_acknowledged(&mut self, from: Id, request: u64) {
-        if self.hops.get(&request).is_some_and(|hop| hop.to == from) {
-            self.hops.remove(&request);
+    pub(super) fn hop_acknowledged(&mut self, turn: &mut Turn<'_>, from: Id, request: u64) {
+        if self.hops.get(&request).is_some_and(|hop| hop.to == from)
+            && let Some(hop) = self.hops.remove(&request)
+        {
+            turn.not_due(hop.due, Due::Hop(request));
         }
     }
 
     /// The next hop did not acknowledge: another way.
     pub(super) fn hop_silent(&mut self, turn: &mut Turn<'_>, request: u64) {
-        let Some(Hop { route, to, mut tried }) = self.hops.remove(&request) else { return };
+        let Some(Hop { route, to, mut tried, .. }) = self.hops.remove(&request) else { return };
         self.probe(turn, to);
         turn.count(Metric::Rerouted);
         tried.push(to);
@@ -163,9 +168,8 @@ impl Pastry {
 
     /// We are the root.
     fn arrived(&mut self, turn: &mut Turn<'_>, route: Route) {
-        if !self.rooted.is_first(route.origin, route.question) {
-            // Asked again, so the first answer was lost; but it is counted once.
-        } else {
+        // One that comes again is answered again, for the first answer may be lost; but it is counted once.
+        if self.rooted.is_first(route.origin, route.question) {
             turn.count(Metric::Rooted);
         }
         match route.purpose {
