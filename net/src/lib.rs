@@ -1,6 +1,6 @@
 //! The overlay: Pastry and PAST, as machines without I/O.
 //!
-//! What it is: nodes with certified 160-bit ids form a ring (Pastry) and keep every object on the k of them that
+//! What it is: nodes with certified 160-bit ids form a ring (Pastry, in `pastry/`) and keep every object on the k of them that
 //! are closest to its key, under a lease ([`past`]). [`overlay::Overlay`] is one node: hand it events, do what it
 //! asks ([`machine`]). [`wire`] is what nodes say to each other in bytes; [`sim`] is a world of such nodes in
 //! virtual time, in which the very code that ships is tested.

@@ -3,14 +3,14 @@
 //! Two families of blocks live differently ([`block`] has their bytes):
 //!
 //! - **content** is named by its hash: any verified copy is right. It is inserted through the root of its key, which
-//!   copies it to the k closest live nodes on distinct hosts ([`insert`]); a reader asks the root, then everybody who
-//!   might have it ([`lookup`]). Substitutes stand in for holders that fail.
+//!   copies it to the k closest live nodes on distinct hosts (`insert`); a reader asks the root, then everybody who
+//!   might have it (`lookup`). Substitutes stand in for holders that fail.
 //! - **signed blocks** (head, identity, certificate) have versions: the newest is right, so quorums must meet. They
 //!   live on the k_head *eligible* members of the ring document and nowhere else, whether those answer or not
-//!   ([`signed`]).
+//!   (`signed`).
 //!
-//! [`replica`] is the other side of all of these: what a node checks before it stores, answers, or admits that it
-//! does not know. [`upkeep`] keeps the copies of neighbours equal, range by range; [`refresh`] extends leases, a batch
+//! `replica` is the other side of all of these: what a node checks before it stores, answers, or admits that it
+//! does not know. `upkeep` keeps the copies of neighbours equal, range by range; `refresh` extends leases, a batch
 //! a holder. Objects are deleted by the store when their lease and the ring's grace have passed, never by message.
 //!
 //! An object travels directly between the two who care, never through the hops of a route: those only find the root.
