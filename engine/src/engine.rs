@@ -34,6 +34,12 @@ pub struct Engine {
     _lock: File,
 }
 
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("shards", &self.mailboxes.len()).finish()
+    }
+}
+
 impl Engine {
     /// Opens the store in `config.dir`, or makes one if the directory is empty or absent. Returns when every shard has
     /// recovered.
@@ -107,7 +113,7 @@ impl Engine {
         let mut total = Stats::default();
         for mailbox in self.mailboxes.iter() {
             let (sender, receiver) = bounded(1);
-            if mailbox.put(Message::Stats(sender)).is_ok()
+            if mailbox.put(Message::Stats(sender))
                 && let Ok(stats) = receiver.recv()
             {
                 total.add(&stats);
@@ -127,7 +133,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         for mailbox in self.mailboxes.iter() {
             // A shard that has already ended needs no telling.
-            let _ = mailbox.put(Message::Close);
+            mailbox.put(Message::Close);
         }
         for thread in self.threads.drain(..) {
             // A panic there has been reported by the thread; the store's files are sound as after a kill.
@@ -301,6 +307,10 @@ fn make(config: &Config) -> Result<Superblock, OpenError> {
     let (mut store_id, mut seed) = ([0; 16], [0; 8]);
     store_id.copy_from_slice(&random[..16]);
     seed.copy_from_slice(&random[16..]);
+    // The directory's own name must survive, too.
+    if let Some(parent) = config.dir.canonicalize().ok().as_deref().and_then(Path::parent) {
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(|source| at(parent, source))?;
+    }
     let bell = Arc::new(Bell::new().map_err(|source| at(&config.dir, source))?);
     for shard in (0..config.shards).rev() {
         let dir = shard_dir(&config.dir, shard);

@@ -23,7 +23,8 @@ pub enum Request {
         /// The bytes.
         value: Bytes,
     },
-    /// Read an object. A damaged one is counted and reported as absent.
+    /// Read an object. A damaged one is counted and reported as absent. One whose lease has ended is there until a sweep
+    /// removes it: the caller judges by `expiry_s`.
     Get {
         /// Which one.
         key: Key,

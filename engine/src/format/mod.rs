@@ -12,6 +12,9 @@ pub(crate) mod record;
 pub(crate) mod segment;
 pub(crate) mod superblock;
 
+#[cfg(test)]
+mod tests;
+
 /// Newest format this program reads and the one it writes.
 pub(crate) const VERSION: u32 = 1;
 

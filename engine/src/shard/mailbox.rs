@@ -1,6 +1,6 @@
 //! A shard's mailbox: a bounded queue and a bell that is rung only when the shard sleeps.
 
-use super::port::PortShared;
+use super::port::Ticket;
 use crate::request::Request;
 use crate::ring::Bell;
 use crate::stats::Stats;
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// What can be put into a mailbox.
 pub(crate) enum Message {
-    /// An operation, and where its answer goes.
-    Ask { port: Arc<PortShared>, operation: u64, request: Request },
+    /// An operation, and where its answer goes. Dropped unanswered, it is answered as closed.
+    Ask { ticket: Ticket, request: Request },
     /// Send the shard's numbers.
     Stats(Sender<Stats>),
     /// Finish what is there, write a checkpoint, end.
@@ -43,17 +43,19 @@ impl Mailbox {
         (Mailbox { sender, shared: shared.clone() }, Slot { receiver, shared })
     }
 
-    /// Puts a message in; gives it back if the shard has ended. Blocks while the mailbox is full, which only messages
-    /// that are not operations can meet.
-    pub(crate) fn put(&self, message: Message) -> Result<(), Message> {
-        self.sender.send(message).map_err(|error| error.0)?;
+    /// Puts a message in; false if the shard has ended, and the message is gone. Blocks while the mailbox is full, which
+    /// does not happen to operations: ports share out its places.
+    pub(crate) fn put(&self, message: Message) -> bool {
+        if self.sender.send(message).is_err() {
+            return false;
+        }
         // The message is visible before `asleep` is read; the shard sets `asleep` before it looks for messages a last time.
         // One of the two sees the other.
         fence(Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::Relaxed) && self.shared.asleep.swap(false, Ordering::SeqCst) {
             self.shared.bell.ring();
         }
-        Ok(())
+        true
     }
 }
 

@@ -7,6 +7,7 @@ use crate::request::{Completion, Entry, Error, Request, Response};
 use crate::store::walk_order;
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,14 +18,38 @@ pub(crate) struct PortShared {
 }
 
 impl PortShared {
-    /// Called by shards; followed by [`PortShared::wake`] once per batch.
-    pub(crate) fn answer(&self, operation: u64, result: Result<Response, Error>) {
+    fn answer(&self, operation: u64, result: Result<Response, Error>) {
         // Sized for every part of every operation a port may have in flight.
         assert!(self.answers.push((operation, result)).is_ok(), "a port's answers have a place");
     }
 
     pub(crate) fn wake(&self) {
         (self.wake)();
+    }
+}
+
+/// The right and duty to answer one part of an operation. Whatever happens to the shard, it is answered once.
+pub(crate) struct Ticket {
+    port: Arc<PortShared>,
+    operation: u64,
+    answered: bool,
+}
+
+impl Ticket {
+    /// Answers, and returns the port, to be woken once for all answers of a turn.
+    pub(crate) fn answer(mut self, result: Result<Response, Error>) -> Arc<PortShared> {
+        self.answered = true;
+        self.port.answer(self.operation, result);
+        self.port.clone()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.port.answer(self.operation, Err(Error::Closed));
+            self.port.wake();
+        }
     }
 }
 
@@ -105,7 +130,6 @@ impl Port {
     ///
     /// # Errors
     /// Gives the request back when [`Port::capacity`] operations are in flight.
-    #[expect(clippy::result_large_err, reason = "the request goes back to the caller by value, without an allocation")]
     pub fn submit(&mut self, tag: u64, request: Request) -> Result<(), Request> {
         if self.operations.len() >= self.capacity {
             return Err(request);
@@ -120,11 +144,9 @@ impl Port {
         let entry = Operation { tag, missing: parts.len(), merged: None, walk };
         self.operations.insert(operation, entry);
         for (shard, request) in parts {
-            let message = Message::Ask { port: self.shared.clone(), operation, request };
-            if self.mailboxes[shard].put(message).is_err() {
-                self.shared.answer(operation, Err(Error::Closed));
-                self.shared.wake();
-            }
+            let ticket = Ticket { port: self.shared.clone(), operation, answered: false };
+            // A shard that has ended drops the message, and with that the ticket answers.
+            self.mailboxes[shard].put(Message::Ask { ticket, request });
         }
         Ok(())
     }
@@ -150,6 +172,12 @@ impl Port {
             return Some(Completion { tag: operation.tag, result });
         }
         None
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("capacity", &self.capacity).field("in_flight", &self.in_flight()).finish()
     }
 }
 

@@ -1,23 +1,16 @@
 //! One shard's loop.
 
 use super::mailbox::{Message, Slot};
-use super::port::PortShared;
+use super::port::{PortShared, Ticket};
 use crate::disk::Disk;
 use crate::limits;
-use crate::request::Error;
 use crate::store::Store;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Whose answer it is.
-struct Origin {
-    port: Arc<PortShared>,
-    operation: u64,
-}
-
 /// Runs a shard until it is closed: takes mail, turns the store, hands out answers, sleeps when there is nothing to do.
 pub(crate) fn run<D: Disk>(mut store: Store<D>, mailbox: &Slot) {
-    let mut origins: HashMap<u64, Origin> = HashMap::new();
+    let mut tickets: HashMap<u64, Ticket> = HashMap::new();
     let mut tag_next = 0u64;
     let mut closing = false;
     loop {
@@ -26,12 +19,9 @@ pub(crate) fn run<D: Disk>(mut store: Store<D>, mailbox: &Slot) {
             let Ok(message) = mailbox.take() else { break };
             moved = true;
             match message {
-                Message::Ask { port, operation, .. } if closing => {
-                    port.answer(operation, Err(Error::Closed));
-                    port.wake();
-                }
-                Message::Ask { port, operation, request } => {
-                    origins.insert(tag_next, Origin { port, operation });
+                Message::Ask { ticket, .. } if closing => drop(ticket),
+                Message::Ask { ticket, request } => {
+                    tickets.insert(tag_next, ticket);
                     store.submit(tag_next, request);
                     tag_next += 1;
                 }
@@ -44,7 +34,7 @@ pub(crate) fn run<D: Disk>(mut store: Store<D>, mailbox: &Slot) {
             }
         }
         moved |= store.turn();
-        moved |= deliver(&mut store, &mut origins);
+        moved |= deliver(&mut store, &mut tickets);
         if closing && store.is_idle() {
             return;
         }
@@ -55,13 +45,12 @@ pub(crate) fn run<D: Disk>(mut store: Store<D>, mailbox: &Slot) {
 }
 
 /// Hands out finished operations, and wakes each port once.
-fn deliver<D: Disk>(store: &mut Store<D>, origins: &mut HashMap<u64, Origin>) -> bool {
+fn deliver<D: Disk>(store: &mut Store<D>, tickets: &mut HashMap<u64, Ticket>) -> bool {
     let mut woken: Vec<Arc<PortShared>> = Vec::new();
     while let Some((tag, result)) = store.take() {
-        let origin = origins.remove(&tag).expect("each operation is answered once");
-        origin.port.answer(origin.operation, result);
-        if !woken.iter().any(|port| Arc::ptr_eq(port, &origin.port)) {
-            woken.push(origin.port);
+        let port = tickets.remove(&tag).expect("each operation is answered once").answer(result);
+        if !woken.iter().any(|other| Arc::ptr_eq(other, &port)) {
+            woken.push(port);
         }
     }
     for port in &woken {

@@ -45,7 +45,7 @@ impl<D: Disk> Store<D> {
         // Every change is looked at once: those put back wait for something that ends with a completion.
         for _ in 0..lined_up {
             let Some(change) = self.next_change() else { break };
-            if let Err(change) = self.draft_change(&mut draft, change) {
+            if let Some(change) = self.draft_change(&mut draft, change) {
                 self.put_back(change);
                 break;
             }
@@ -72,7 +72,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Adds one change to the batch, or settles it otherwise. Gives it back if it must wait.
-    fn draft_change(&mut self, draft: &mut Draft, change: Change) -> Result<(), Change> {
+    fn draft_change(&mut self, draft: &mut Draft, change: Change) -> Option<Change> {
         match self.decide(&change) {
             Decision::Drop => {}
             Decision::Answer(tag, answer) => {
@@ -90,11 +90,11 @@ impl<D: Disk> Store<D> {
             },
             Decision::Write(write) => match self.make_room(draft, write.payload.len(), write.importance) {
                 Room::Ready => self.draft_write(draft, write, &change),
-                Room::Later => return Err(change),
+                Room::Later => return Some(change),
                 Room::Never(error) => self.refuse(draft, &change, error),
             },
         }
-        Ok(())
+        None
     }
 
     fn refuse(&mut self, draft: &mut Draft, change: &Change, error: Error) {

@@ -509,7 +509,7 @@ impl World {
         self.tag_next += 1;
         self.store().submit(tag, Request::Scan { from, to, after, limit });
         while !self.disk.is_cut() {
-            while let Some((answered, result)) = self.store().take() {
+            if let Some((answered, result)) = self.store().take() {
                 ensure!(answered == tag, "only the scan was asked");
                 if result == Err(Error::Io) && self.plan.is_faulty() {
                     return Ok(None);

@@ -7,7 +7,7 @@
 //! A get of a key that a batch in flight has changed waits for that batch: what it would say could be taken back by a power cut.
 
 use super::index::Slot;
-use super::segments::{self, State};
+use super::segments::{self, Segment, State};
 use super::{Change, Compared, Pending, Store};
 use crate::disk::{Disk, DiskError, Operation, Outcome};
 use crate::format::record::{RecordHeader, record_bytes};
@@ -147,8 +147,7 @@ impl<D: Disk> Store<D> {
             let bytes = if length * 4 < batch { Bytes::copy_from_slice(&bytes) } else { bytes };
             return self.read(reading, bytes);
         }
-        let sealed = self.segments.get(reading.slot.segment).is_some_and(|segment| segment.state == State::Sealed);
-        if sealed {
+        if self.is_at_rest(reading.slot.segment) {
             let file = segments::file(reading.slot.segment);
             let offset = u64::from(reading.slot.offset);
             if let Some(bytes) = self.disk.resident(file, offset, length) {
@@ -160,6 +159,13 @@ impl<D: Disk> Store<D> {
         }
         self.hold(Some(reading.slot));
         self.readings.push_back(reading);
+    }
+
+    /// Whether a segment is sealed and its last batch has arrived: nothing is written to its file any more, and it may be
+    /// read through the page cache.
+    fn is_at_rest(&self, number: u32) -> bool {
+        let rests = |segment: &Segment| segment.state == State::Sealed && segment.last_sequence <= self.log.durable;
+        self.segments.get(number).is_some_and(rests)
     }
 
     /// Hands lined-up reads to the disk.
@@ -175,7 +181,7 @@ impl<D: Disk> Store<D> {
                 file: segments::file(number),
                 offset: u64::from(reading.slot.offset),
                 length: record_bytes(reading.slot.length as usize),
-                keep: self.segments.get(number).is_some_and(|segment| segment.state == State::Sealed),
+                keep: self.is_at_rest(number),
             };
             self.start(operation, Pending::Read(reading));
         }

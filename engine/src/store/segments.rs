@@ -50,7 +50,7 @@ impl Segments {
     pub(crate) fn insert(&mut self, number: u32, segment: Segment) {
         let before = self.table.insert(number, segment);
         assert!(before.is_none(), "segment {number} is in use");
-        self.next_number = self.next_number.max(number + 1);
+        self.next_number = self.next_number.max(number.saturating_add(1));
     }
 
     pub(crate) fn remove(&mut self, number: u32) -> Option<Segment> {
@@ -87,7 +87,7 @@ impl Segments {
         if self.spares.len() >= limits::SPARE_SEGMENTS {
             return false;
         }
-        self.next_number = self.next_number.max(spare.number + 1);
+        self.next_number = self.next_number.max(spare.number.saturating_add(1));
         self.spares.push(spare);
         true
     }

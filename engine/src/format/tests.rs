@@ -1,0 +1,211 @@
+//! Goal: the bytes are those drawn in `docs/formats.md`, and bytes that are not ours are errors, never panics.
+//!
+//! Method: each field is looked for at its drawn offset, by hand, not through the decoder; and every structure is decoded
+//! from thousands of damaged copies.
+
+use super::batch::{BatchHeader, BatchWriter, read_batch};
+use super::checkpoint::{Checkpoint, CheckpointEntry, CheckpointSegment};
+use super::record::{Action, LeaseEntry, Place, RecordHeader};
+use super::segment::SegmentHeader;
+use super::superblock::Superblock;
+use super::{Damage, Identity, checksum};
+use crate::key::Key;
+use crate::limits::BLOCK;
+use crate::sim_disk::Chance;
+
+const IDENTITY: Identity = Identity { store: *b"store-id-16bytes", shard: 2, seed: 0x1122_3344_5566_7788 };
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn key() -> Key {
+    Key { placement: [0xaa; 20], name: [0xbb; 32], kind: 4 }
+}
+
+fn batch() -> Vec<u8> {
+    let at = Place { segment: 7, generation: 9, offset: BLOCK as u32 };
+    let mut writer = BatchWriter::new(IDENTITY, at, 5, 0xc0ffee, &[]);
+    for payload in [&b"first"[..], &[3; 5000], b""] {
+        let mut header = RecordHeader::new(Action::Put, &key(), writer.next_place(), payload.len() as u32);
+        (header.version, header.account, header.expiry, header.class) = (77, 88, 99, 1);
+        writer.push(&header, payload);
+    }
+    writer.finish().0.to_vec()
+}
+
+/// The batch where it belongs in a segment.
+fn segment() -> Vec<u8> {
+    let mut segment = SegmentHeader::new(&IDENTITY, 7, 9, 5, 0xc0ffee).to_block(&IDENTITY).to_vec();
+    segment.extend(batch());
+    segment
+}
+
+#[test]
+fn superblock_is_as_drawn() {
+    let file = Superblock::new(IDENTITY, 4, 3600).to_file();
+    assert_eq!(file.len(), 2 * BLOCK);
+    for copy in file.chunks(BLOCK) {
+        assert_eq!(&copy[8..16], b"ePOSTsup");
+        assert_eq!(&copy[16..32], b"store-id-16bytes");
+        assert_eq!(long(copy, 32), IDENTITY.seed);
+        assert_eq!([word(copy, 40), word(copy, 44), word(copy, 48), word(copy, 52)], [1, 2, 4, 3600]);
+        assert!(copy[56..].iter().all(|byte| *byte == 0));
+        assert_eq!(long(copy, 0), checksum::of(&copy[8..64], 0x6550_4f53_5420_0001));
+    }
+}
+
+#[test]
+fn a_newer_superblock_is_told_apart_from_a_damaged_one_and_the_second_copy_counts() {
+    let mut superblock = Superblock::new(IDENTITY, 4, 3600);
+    let mut file = superblock.to_file();
+    file[20] ^= 1;
+    assert_eq!(Superblock::from_file(&file).unwrap().identity(), IDENTITY);
+    file[BLOCK + 20] ^= 1;
+    assert_eq!(Superblock::from_file(&file), Err(Damage::Checksum));
+    superblock.version = 2;
+    assert_eq!(Superblock::from_file(&superblock.to_file()), Err(Damage::Newer(2)));
+    assert_eq!(Superblock::from_file(&[]), Err(Damage::Short));
+}
+
+#[test]
+fn segment_header_is_as_drawn() {
+    let block = SegmentHeader::new(&IDENTITY, 7, 9, 5, 0xc0ffee).to_block(&IDENTITY);
+    assert_eq!(&block[8..16], b"ePOSTseg");
+    assert_eq!(&block[16..32], b"store-id-16bytes");
+    assert_eq!([long(&block, 32), long(&block, 40)], [0xc0ffee, 5]);
+    assert_eq!([word(&block, 48), word(&block, 52), word(&block, 56), word(&block, 60)], [7, 9, 2, 1]);
+    assert_eq!(SegmentHeader::from_block(&block, &IDENTITY, 8), Err(Damage::Elsewhere));
+}
+
+#[test]
+fn batch_and_record_are_as_drawn() {
+    let bytes = batch();
+    assert_eq!(bytes.len() % BLOCK, 0);
+    assert_eq!(&bytes[8..16], b"ePOSTbat");
+    assert_eq!([long(&bytes, 32), long(&bytes, 40)], [0xc0ffee, 5]);
+    let body = 128 + (112 + 5000usize).next_multiple_of(16) + 112;
+    let words: Vec<u32> = (48..72).step_by(4).map(|at| word(&bytes, at)).collect();
+    assert_eq!(words, [body as u32, 3, 7, 9, BLOCK as u32, 2]);
+    // The first record.
+    let record = &bytes[80..];
+    assert_eq!([long(record, 8), long(record, 16), long(record, 24)], [77, 88, 0]);
+    let words: Vec<u32> = (32..52).step_by(4).map(|at| word(record, at)).collect();
+    assert_eq!(words, [5, 99, 7, 9, BLOCK as u32 + 80]);
+    assert_eq!(record[52..56], [1, 4, 1, 0]);
+    assert_eq!(record[56..76], [0xaa; 20]);
+    assert_eq!(record[76..108], [0xbb; 32]);
+    assert_eq!(&record[112..117], b"first");
+    let header_sum = checksum::of(&record[8..112], IDENTITY.seed);
+    assert_eq!(long(record, 0), checksum::of(b"first", header_sum));
+    // The trailer, and the chain recomputed in one go.
+    let trailer = &bytes[80 + body..];
+    assert_eq!([long(trailer, 8), long(trailer, 16), long(trailer, 24)], [0x646e_6574_534f_5065, 5, body as u64]);
+    let second = 80 + 128;
+    let third = second + (112 + 5000usize).next_multiple_of(16);
+    let mut headers = bytes[..80].to_vec();
+    for start in [80, second, third] {
+        headers.extend_from_slice(&bytes[start..start + 112]);
+    }
+    assert_eq!(long(trailer, 0), checksum::of(&headers, 0xc0ffee ^ IDENTITY.seed));
+}
+
+#[test]
+fn lease_entry_is_as_drawn() {
+    let lease = LeaseEntry { segment: 1, offset: 2, expiry: 3, prefix: [9; 8] };
+    let bytes = lease.encode();
+    assert_eq!([word(&bytes, 0), word(&bytes, 4), word(&bytes, 8)], [1, 2, 3]);
+    assert_eq!(bytes[12..], [9; 8]);
+    assert_eq!(LeaseEntry::all(&bytes).collect::<Vec<_>>(), [lease]);
+}
+
+fn checkpoint() -> Checkpoint {
+    let entry = CheckpointEntry {
+        check: 0,
+        version: 1,
+        segment: 2,
+        offset: 3,
+        length: 4,
+        expiry: 5,
+        placement: [6; 20],
+        name: [7; 32],
+        kind: 8,
+        reserved: [0; 3],
+    };
+    let segment = CheckpointSegment { check: 0, last_sequence: 11, segment: 2, generation: 3 };
+    Checkpoint {
+        sequence: 21,
+        chain: 22,
+        swept_s: Some(23),
+        generation_next: 24,
+        segments: vec![segment],
+        entries: vec![entry; 3],
+    }
+}
+
+#[test]
+fn checkpoint_is_as_drawn() {
+    let bytes = checkpoint().to_file(&IDENTITY);
+    assert_eq!(bytes.len(), 88 + 24 + 3 * 88);
+    assert_eq!(&bytes[8..16], b"ePOSTchk");
+    assert_eq!(long(&bytes, 32), checksum::of(&bytes[88..], IDENTITY.seed));
+    assert_eq!([long(&bytes, 40), long(&bytes, 48), long(&bytes, 56), long(&bytes, 64)], [21, 22, 23, 3]);
+    assert_eq!([word(&bytes, 72), word(&bytes, 76), word(&bytes, 80), word(&bytes, 84)], [1, 24, 2, 1]);
+    assert_eq!([long(&bytes, 96), u64::from(word(&bytes, 104)), u64::from(word(&bytes, 108))], [11, 2, 3]);
+    let entry = &bytes[112..];
+    assert_eq!(long(entry, 8), 1);
+    assert_eq!([word(entry, 16), word(entry, 20), word(entry, 24), word(entry, 28)], [2, 3, 4, 5]);
+    assert_eq!(entry[32..52], [6; 20]);
+    assert_eq!(entry[52..84], [7; 32]);
+    assert_eq!(entry[84..88], [8, 0, 0, 0]);
+    let mut longer = bytes;
+    longer.extend([0xff; 100]);
+    assert_eq!(Checkpoint::from_file(&longer, &IDENTITY), Ok(checkpoint()), "leftovers behind the end do not matter");
+}
+
+#[test]
+fn a_whole_batch_reads_back() {
+    let segment = segment();
+    let place = Place { segment: 7, generation: 9, offset: BLOCK as u32 };
+    let view = read_batch(&segment, place, &IDENTITY).unwrap();
+    assert_eq!((view.header.sequence, view.header.chain_before, view.damaged), (5, 0xc0ffee, 0));
+    assert_eq!(view.len(), segment.len() - BLOCK);
+    let payloads: Vec<usize> = view.records.iter().map(|(_, payload)| payload.len()).collect();
+    assert_eq!(payloads, [5, 5000, 0]);
+    for (segment_number, generation) in [(6, 9), (7, 8)] {
+        let place = Place { segment: segment_number, generation, offset: BLOCK as u32 };
+        assert_eq!(read_batch(&segment, place, &IDENTITY).err(), Some(Damage::Elsewhere));
+    }
+}
+
+#[test]
+fn damaged_structures_are_errors_and_never_panics() {
+    let mut chance = Chance::new(4);
+    let place = Place { segment: 7, generation: 9, offset: BLOCK as u32 };
+    let (segment, file) = (segment(), checkpoint().to_file(&IDENTITY));
+    let trailer_end = BLOCK + 80 + word(&batch(), 48) as usize + 32;
+    for round in 0..20_000u32 {
+        let mut damaged = segment.clone();
+        let bit = chance.below((trailer_end - BLOCK) as u64 * 8) as usize;
+        damaged[BLOCK + bit / 8] ^= 1 << (bit % 8);
+        if let Ok(view) = read_batch(&damaged, place, &IDENTITY) {
+            let padding = view.records.len() == 3;
+            assert!(view.damaged == 1 || padding, "bit {bit} was not noticed");
+        }
+        damaged.truncate(chance.below(damaged.len() as u64) as usize);
+        let _ = read_batch(&damaged, place, &IDENTITY);
+        let mut damaged = file.clone();
+        let bit = chance.below(file.len() as u64 * 8) as usize;
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(Checkpoint::from_file(&damaged, &IDENTITY).is_err(), "round {round}, bit {bit}");
+        damaged.truncate(chance.below(file.len() as u64) as usize);
+        assert!(Checkpoint::from_file(&damaged, &IDENTITY).is_err());
+        let noise: Vec<u8> = (0..200).map(|_| chance.draw() as u8).collect();
+        assert!(BatchHeader::open(&noise, IDENTITY.seed).is_err());
+        assert!(RecordHeader::check_at(&noise, place, &IDENTITY).is_err());
+    }
+}
