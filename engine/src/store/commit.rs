@@ -43,12 +43,17 @@ impl<D: Disk> Store<D> {
         }
         let mut draft = Draft { writer: None, undo: Vec::new(), swept_before: self.swept_s, answers: Vec::new() };
         // Every change is looked at once: those put back wait for something that ends with a completion.
+        let mut only_survivors = false;
         for _ in 0..lined_up {
-            let Some(change) = self.next_change() else { break };
-            if let Some(change) = self.draft_change(&mut draft, change) {
-                self.put_back(change);
+            let Some(change) = self.next_change(only_survivors) else { break };
+            let Some(change) = self.draft_change(&mut draft, change) else { continue };
+            let was_survivor = matches!(change, Change::Survivor { .. });
+            self.put_back(change);
+            if was_survivor {
                 break;
             }
+            // A request may be waiting for the very space that survivors are being moved to free.
+            only_survivors = true;
         }
         self.log.starved = None;
         let remaining = self.changes.len() + self.survivors.len();
@@ -56,7 +61,10 @@ impl<D: Disk> Store<D> {
     }
 
     /// Survivors and requests take turns, so that neither cleaning nor the clients starve.
-    fn next_change(&mut self) -> Option<Change> {
+    fn next_change(&mut self, only_survivors: bool) -> Option<Change> {
+        if only_survivors {
+            return self.survivors.pop_front();
+        }
         let survivor_first = self.upkeep.take_turn();
         if survivor_first && let Some(change) = self.survivors.pop_front() {
             return Some(change);
@@ -215,7 +223,9 @@ impl<D: Disk> Store<D> {
                 Importance::Clean => 0,
             };
             if self.segments_free() <= left_alone {
-                return Some(Room::Never(Error::Full));
+                // A round of upkeep under way may free some; if none is, there was nothing to free.
+                let wait = importance != Importance::Clean && self.upkeep.may_free();
+                return Some(if wait { Room::Later } else { Room::Never(Error::Full) });
             }
             self.prepare_segment();
             // A recycled file is ready at once.

@@ -64,6 +64,14 @@ fn a_full_disk_refuses_puts_and_loses_nothing() {
 }
 
 #[test]
+fn a_store_with_little_room_cleans_as_it_goes_and_loses_nothing() {
+    let covered = campaign(40, Plan { segments: 9, steps: 300, ..Plan::CRASHES });
+    assert!(covered.cleaned > 1000 && covered.acknowledged > 5000, "{covered:?}");
+    // About a third of the capacity is live: puts may wait for cleaning, but hardly one is refused.
+    assert!(covered.refused * 200 < covered.acknowledged, "{covered:?}");
+}
+
+#[test]
 fn a_lossy_rotting_disk_never_makes_us_serve_wrong_bytes() {
     let faults = Faults { lost_write: 10, misdirected_write: 10, ..Faults::default() };
     let covered = campaign(80, Plan { faults, rot: 3, disk_may_lose: true, ..Plan::CRASHES });

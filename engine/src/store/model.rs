@@ -26,6 +26,8 @@ pub(super) struct Plan {
     /// The disk reports as done what is not durable, or damages what is: only wrong bytes count as violations.
     pub(super) disk_may_lose: bool,
     pub(super) disk_bytes: u64,
+    /// Capacity of the store.
+    pub(super) segments: u64,
     pub(super) flaw: Flaw,
 }
 
@@ -49,6 +51,7 @@ impl Plan {
         rot: 0,
         disk_may_lose: false,
         disk_bytes: u64::MAX,
+        segments: 20,
         flaw: Flaw::None,
     };
 }
@@ -220,7 +223,7 @@ impl World {
         self.disk.set_faults(Faults::default());
         while self.chance.below(3) == 0 {
             self.disk.cut_after(self.chance.below(30) + 1);
-            let opened = open(self.disk.clone(), settings(self.plan.flaw));
+            let opened = open(self.disk.clone(), self.settings());
             self.coverage.cuts_in_recovery += u64::from(self.disk.is_cut());
             drop(opened);
             self.disk.power_cut();
@@ -237,11 +240,16 @@ impl World {
     }
 
     fn open(&mut self) -> Result<Store<SimDisk>, String> {
-        let store = open(self.disk.clone(), settings(self.plan.flaw)).map_err(|e| format!("not opened: {e}"))?;
+        let store = open(self.disk.clone(), self.settings()).map_err(|e| format!("not opened: {e}"))?;
         if !self.plan.disk_may_lose && self.plan.flaw == Flaw::None {
             ensure!(store.counters.corrupt == 0, "recovery found damage on a disk that does none");
         }
         Ok(store)
+    }
+
+    fn settings(&self) -> Settings {
+        let settings = settings(self.plan.flaw);
+        Settings { capacity_bytes: self.plan.segments * u64::from(settings.segment_bytes), ..settings }
     }
 
     fn store(&mut self) -> &mut Store<SimDisk> {
@@ -717,7 +725,7 @@ impl World {
         // Files whose making failed half-way are not counted and go at the next opening.
         let exact = on_disk == counted || self.plan.is_faulty();
         ensure!(exact, "{counted} bytes counted, {on_disk} on disk");
-        let capacity = settings(Flaw::None).capacity_bytes;
+        let capacity = self.settings().capacity_bytes;
         ensure!(on_disk <= capacity + 128 * 1024, "{on_disk} bytes on disk, capacity {capacity}");
         Ok(())
     }

@@ -207,6 +207,22 @@ fn failed_writes_are_errors_and_a_second_one_makes_the_store_read_only() {
     assert_eq!(get(&mut store, 3), Some(bytes_of(3)));
 }
 
+/// Goal: restarts do not use up segments. Method: a hundred lives of one put each in a store of twenty segments.
+#[test]
+fn many_restarts_do_not_fill_the_store() {
+    let disk = new_disk(1);
+    for number in 0..100 {
+        let mut store = opened(&disk, settings(Flaw::None));
+        assert_eq!(put(&mut store, number, 1_000, bytes_of(u64::from(number))), Ok(Response::Put), "life {number}");
+        drop(store);
+        disk.power_cut();
+    }
+    let mut store = opened(&disk, settings(Flaw::None));
+    for number in 0..100 {
+        assert_eq!(get(&mut store, number), Some(bytes_of(u64::from(number))));
+    }
+}
+
 /// Goal: a value too large for a segment, or for the limits, is refused as such.
 #[test]
 fn values_too_large_are_refused() {

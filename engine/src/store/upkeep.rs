@@ -89,6 +89,8 @@ pub(super) struct Upkeep {
     /// After a failed round: not before this batch again, unless asked.
     not_before: u64,
     turn: bool,
+    /// Since the last round ended it was looked whether another is due, and none is.
+    found_nothing: bool,
 }
 
 impl Upkeep {
@@ -101,6 +103,11 @@ impl Upkeep {
     /// Whether no round is under way.
     pub(super) fn is_resting(&self) -> bool {
         matches!(self.phase, Phase::Idle)
+    }
+
+    /// Whether space may become free without anybody doing anything.
+    pub(super) fn may_free(&self) -> bool {
+        !(self.is_resting() && self.found_nothing)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -150,7 +157,11 @@ impl<D: Disk> Store<D> {
     /// Moves the current round on, or begins one that is due.
     pub(super) fn advance_upkeep(&mut self) -> bool {
         match &mut self.upkeep.phase {
-            Phase::Idle => self.begin_round(),
+            Phase::Idle => {
+                let begun = self.begin_round();
+                self.upkeep.found_nothing = !begun;
+                begun
+            }
             Phase::Sweeping { sequence } => {
                 if *sequence > self.log.durable {
                     return false;
@@ -486,6 +497,7 @@ impl<D: Disk> Store<D> {
             self.start(Operation::SyncDirectory, Pending::Aside);
         }
         self.upkeep.phase = Phase::Idle;
+        self.upkeep.found_nothing = false;
         self.upkeep.round += 1;
         if let Some((tag, expired)) = self.upkeep.sweep.take() {
             let answer = Response::Swept { expired, freed_bytes: self.upkeep.freed };
@@ -513,6 +525,7 @@ impl<D: Disk> Store<D> {
         }
         let undone = matches!(self.upkeep.phase, Phase::Sweeping { sequence } if sequence > self.log.durable);
         self.upkeep.phase = Phase::Idle;
+        self.upkeep.found_nothing = false;
         self.upkeep.round += 1;
         if let Some((tag, expired)) = self.upkeep.sweep.take() {
             // Cut short behind its own batch, a sweep has still removed what it removed.
