@@ -275,7 +275,11 @@ impl<D: Disk> Store<D> {
             self.upkeep.not_before = self.log.durable + 16;
         }
         if self.segments.dead_at(self.log.appended()).is_empty() {
-            // Nothing to free: a checkpoint would be for nothing.
+            // Nothing to free: a checkpoint would be for nothing. Records that could not be moved (unreadable, or being
+            // changed) must not make us try for ever without pause.
+            if self.upkeep.sweep.is_none() {
+                self.upkeep.not_before = self.log.durable + 16;
+            }
             self.end_round();
         } else {
             self.upkeep.phase = Phase::Quiet;
