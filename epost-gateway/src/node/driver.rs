@@ -255,3 +255,6 @@ impl<M> Drop for Running<M> {
 pub(super) fn answer_order(to: net::id::Id, conversation: u64, payload: bytes::Bytes) -> Order {
     Order { command: Command::Answer { to, conversation, payload }, reply: None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ impl Node {
         let quic = open_quic(config, enrolment, &admission, &inboxes, &registry)?;
         let (ended, ending) = watch::channel(false);
         let ended = Arc::new(ended);
-        let new_ending = || Ending(ended.clone());
+        let new_ending = || Ending::new(&ended);
         let (workshop, mut threads) = Workshop::open(&admission, new_ending, &registry).map_err(NodeError::Thread)?;
         show_queues(&inboxes, &workshop, &registry);
 
@@ -105,6 +105,12 @@ impl Node {
 /// Tells that a thread has ended, in whatever way.
 pub(super) struct Ending(Arc<watch::Sender<bool>>);
 
+impl Ending {
+    pub(super) fn new(ended: &Arc<watch::Sender<bool>>) -> Ending {
+        Ending(ended.clone())
+    }
+}
+
 impl Drop for Ending {
     fn drop(&mut self) {
         self.0.send_replace(true);
@@ -138,7 +144,7 @@ impl Crew {
         let mut threads = Vec::with_capacity(ids.len());
         for (index, inbox) in (0u16..).zip(inboxes) {
             let driver = self.driver(index, ids, inbox.clone());
-            let ending = Ending(ended.clone());
+            let ending = Ending::new(ended);
             let thread = std::thread::Builder::new().name(format!("overlay-{index}")).spawn(move || {
                 let _ending = ending;
                 driver.run();
