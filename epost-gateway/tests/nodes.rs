@@ -13,7 +13,7 @@ use net::id::{Id, Key, Kind};
 use net::past::block::encode_signed;
 use net::ring::Parameters;
 use post::entropy::Entropy;
-use post::identity::organisation::{EnrolledNode, enrol_node, found};
+use post::identity::organisation::{EnrolledNode, Founded, enrol_node, found};
 use post::store::{ObjectStore, StoreError};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -24,37 +24,41 @@ use std::time::{Duration, Instant};
 /// Far beyond what anything here takes; a hang ends the test instead of stalling it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The folders of an organisation's nodes.
+/// An organisation and the folders of its nodes.
 struct Ring {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+    founded: Founded,
+    document: Bytes,
+    entropy: Entropy,
     configs: Vec<Config>,
     ids: Vec<Id>,
 }
 
 impl Ring {
     fn found(nodes: usize) -> Ring {
-        let folder = tempfile::tempdir().unwrap();
         let mut entropy = Entropy::new([7; 32]);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let founded = found("epost.test", "epost.test", Parameters::DEFAULT, now, &mut entropy).unwrap();
-        let mut document = founded.document.clone();
-        let mut enrolled = Vec::new();
+        let founded = found("epost.test", "epost.test", Parameters::DEFAULT, now_s(), &mut entropy).unwrap();
+        let document = founded.document.clone();
+        let folder = tempfile::tempdir().unwrap();
+        let mut ring = Ring { folder, founded, document, entropy, configs: vec![], ids: vec![] };
         for _ in 0..nodes {
-            let listen = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let node = enrol_node(&founded.authority, &document, &listen.to_string(), 1, now, &mut entropy).unwrap();
-            document = node.document.clone();
-            enrolled.push((listen, node));
+            ring.enrol();
         }
-        let ids = enrolled.iter().map(|(_, node)| node.node_id).collect();
-        let authority = founded.authority.certificate();
-        let configs = enrolled
-            .iter()
-            .enumerate()
-            .map(|(i, (listen, node))| {
-                write_node(&folder.path().join(format!("node{i}")), *listen, node, authority, &document)
-            })
-            .collect();
-        Ring { _folder: folder, configs, ids }
+        for config in &ring.configs {
+            std::fs::write(&config.node.ring, &ring.document).unwrap();
+        }
+        ring
+    }
+
+    /// Enrols one more node, which gets the new ring document; the others have to hear of it.
+    fn enrol(&mut self) {
+        let listen = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let authority = &self.founded.authority;
+        let node = enrol_node(authority, &self.document, &listen.to_string(), 1, now_s(), &mut self.entropy).unwrap();
+        self.document = node.document.clone();
+        let folder = self.folder.path().join(format!("node{}", self.configs.len()));
+        self.configs.push(write_node(&folder, listen, &node, authority.certificate()));
+        self.ids.push(node.node_id);
     }
 
     async fn start(&self, node: usize) -> Node {
@@ -85,7 +89,11 @@ impl Ring {
     }
 }
 
-fn write_node(folder: &Path, listen: SocketAddr, node: &EnrolledNode, authority: &[u8], document: &[u8]) -> Config {
+fn now_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn write_node(folder: &Path, listen: SocketAddr, node: &EnrolledNode, authority: &[u8]) -> Config {
     std::fs::create_dir(folder).unwrap();
     let write = |name: &str, bytes: &[u8]| -> PathBuf {
         let path = folder.join(name);
@@ -101,7 +109,7 @@ fn write_node(folder: &Path, listen: SocketAddr, node: &EnrolledNode, authority:
         certificate: write("node.crt", &node.certificate),
         key: write("node.key", &node.private_key),
         authority: write("authority.crt", authority),
-        ring: write("ring.epost", document),
+        ring: write("ring.epost", &node.document),
         secret: write("node.secret", &*node.node_secret),
     };
     let engine =
@@ -258,6 +266,40 @@ fn status_pages_show_the_ring(ring: &Ring, nodes: &[Node]) {
         let metrics = page(node.status_address(), "/metrics");
         assert!(metrics.contains("epost_frames_in_total ") && metrics.ends_with("# EOF\n"), "{metrics}");
         assert!(page(node.status_address(), "/").contains(&id.to_string()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_enrolled_later_joins_without_a_restart_of_the_others() {
+    let mut ring = Ring::found(2);
+    let mut nodes = ring.start_all().await;
+    let (key, value) = content(1_000, 1);
+    let store = nodes[0].store();
+    patiently(|| store.put(key, value.clone(), lease(&store))).await;
+    let epoch = nodes[0].overlay().epoch;
+    ring.enrol();
+    // Nobody knows the newcomer until one of the others is given the new document.
+    std::fs::write(&ring.configs[0].node.ring, &ring.document).unwrap();
+    nodes.push(ring.start(2).await);
+    let start = Instant::now();
+    for node in &nodes {
+        while node.overlay().epoch == epoch || node.overlay().members < 3 || node.overlay().leaf_set.len() < 2 {
+            assert!(start.elapsed() < PATIENCE, "{:?}", node.overlay());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert!(tokio::time::timeout(PATIENCE, nodes[2].ready()).await.expect("it does not join"));
+    let store = nodes[2].store();
+    assert_eq!(patiently(|| store.get(key)).await, Some(value));
+    // Each keeps it for its next start.
+    for config in &ring.configs {
+        while std::fs::read(&config.node.ring).unwrap() != ring.document {
+            assert!(start.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    for node in nodes {
+        node.stop().await;
     }
 }
 

@@ -6,7 +6,7 @@
 use super::clock::Clock;
 use super::driver::answer_order;
 use super::inbox::{Inbox, Order};
-use super::limits::{BUSY_PAUSE, BUSY_RETRIES, REPLY_TIME};
+use super::limits::{BUSY_PAUSE, BUSY_RETRIES, KEYS_PER_REFRESH_MAX, REPLY_TIME};
 use super::status::Counter;
 use bytes::Bytes;
 use net::id::{Id, Key};
@@ -45,7 +45,7 @@ impl RingStore {
     }
 
     /// Gives a command and waits for its reply, trying again while the overlay is busy.
-    async fn ask(&self, command: Command) -> Result<Reply, StoreError> {
+    pub(super) async fn ask(&self, command: Command) -> Result<Reply, StoreError> {
         let mut pause = BUSY_PAUSE;
         for _ in 0..BUSY_RETRIES {
             match self.ask_once(command.clone()).await? {
@@ -119,10 +119,15 @@ impl ObjectStore for RingStore {
     }
 
     async fn refresh(&self, keys: Vec<Key>, expiry: Seconds) -> Result<usize, StoreError> {
-        match self.ask(Command::Refresh { keys, expiry }).await? {
-            Reply::Refreshed { known } => Ok(known),
-            other => Err(refusal(&other)),
+        let mut sum = 0;
+        // In pieces, each of which the overlay thread handles in one go.
+        for keys in keys.chunks(KEYS_PER_REFRESH_MAX) {
+            match self.ask(Command::Refresh { keys: keys.to_vec(), expiry }).await? {
+                Reply::Refreshed { known } => sum += known,
+                other => return Err(refusal(&other)),
+            }
         }
+        Ok(sum)
     }
 
     async fn tell(&self, to: Id, payload: Bytes) -> Result<Bytes, StoreError> {

@@ -4,7 +4,7 @@
 //! the workers are busy beyond their bound the overlay thread works itself, which slows down what keeps them busy.
 
 use super::inbox::Inbox;
-use super::limits::{COMPUTE_INLINE_BYTES_MAX, COMPUTE_WAITING_MAX, COMPUTE_WORKERS};
+use super::limits::{COMPUTE_BYTES_MAX, COMPUTE_INLINE_BYTES_MAX, COMPUTE_WAITING_MAX, COMPUTE_WORKERS};
 use super::start::Ending;
 use super::status::{Counter, Registry};
 use super::transport::Admission;
@@ -13,6 +13,7 @@ use net::id::Kind;
 use net::machine::{ComputeJob, ComputeResult, OpId};
 use net::past::block;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 struct Work {
@@ -27,6 +28,8 @@ struct Work {
 pub(super) struct Workshop {
     queue: Sender<Work>,
     work: Receiver<Work>,
+    /// Of the objects in `queue`.
+    bytes: Arc<AtomicUsize>,
     admission: Arc<Admission>,
     inline: Counter,
 }
@@ -39,27 +42,35 @@ impl Workshop {
         registry: &Registry,
     ) -> std::io::Result<(Workshop, Vec<JoinHandle<()>>)> {
         let (queue, work) = bounded(COMPUTE_WAITING_MAX);
+        let bytes = Arc::new(AtomicUsize::new(0));
         let start = |i| {
-            let (work, admission, ending) = (work.clone(), admission.clone(), ending());
+            let (work, bytes, admission, ending) = (work.clone(), bytes.clone(), admission.clone(), ending());
             std::thread::Builder::new().name(format!("compute-{i}")).spawn(move || {
                 let _ending = ending;
-                labour(&work, &admission);
+                labour(&work, &bytes, &admission);
             })
         };
         let workers = (0..COMPUTE_WORKERS).map(start).collect::<Result<_, _>>()?;
         let inline =
             registry.counter("computed_inline", "computations the overlay thread did because workers were busy");
-        Ok((Workshop { queue, work, admission: admission.clone(), inline }, workers))
+        Ok((Workshop { queue, work, bytes, admission: admission.clone(), inline }, workers))
     }
 
     /// Does the job, or has it done. What comes back at once was done here; the rest arrives in `inbox`.
     pub(super) fn submit(&self, op: OpId, job: ComputeJob, inbox: &Arc<Inbox>) -> Option<ComputeResult> {
+        let ComputeJob::Verify { value, .. } = &job;
+        let bytes = value.len();
         if is_quick(&job) {
             return Some(compute(&job, &self.admission));
         }
-        match self.queue.try_send(Work { op, job, inbox: inbox.clone() }) {
+        let work = Work { op, job, inbox: inbox.clone() };
+        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let sent =
+            if waiting + bytes > COMPUTE_BYTES_MAX { Err(TrySendError::Full(work)) } else { self.queue.try_send(work) };
+        match sent {
             Ok(()) => None,
             Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => {
+                self.bytes.fetch_sub(bytes, Ordering::Relaxed);
                 self.inline.increment();
                 Some(compute(&work.job, &self.admission))
             }
@@ -73,8 +84,10 @@ impl Workshop {
     }
 }
 
-fn labour(work: &Receiver<Work>, admission: &Admission) {
+fn labour(work: &Receiver<Work>, bytes: &AtomicUsize, admission: &Admission) {
     for Work { op, job, inbox } in work {
+        let ComputeJob::Verify { value, .. } = &job;
+        bytes.fetch_sub(value.len(), Ordering::Relaxed);
         inbox.computed(op, compute(&job, admission));
     }
 }

@@ -16,7 +16,7 @@ use super::client::{Answer, Delivery};
 use super::clock::Clock;
 use super::compute::Workshop;
 use super::inbox::{Inbox, Order};
-use super::limits::{COMMANDS_UNDER_WAY_MAX, SLEEP_TIME, TURN};
+use super::limits::{COMMANDS_UNDER_WAY_MAX, DELIVERY_BYTES_MAX, SLEEP_TIME, TURN};
 use super::status::{Counter, Gauge, Registry};
 use super::storage::Storage;
 use super::sweeper::Sweeper;
@@ -55,6 +55,7 @@ pub(super) struct Counters {
     commands: Counter,
     commands_full: Counter,
     deliveries_full: Counter,
+    deliveries_large: Counter,
     commands_under_way: Gauge,
     storage_waiting: Gauge,
 }
@@ -78,6 +79,7 @@ impl Counters {
             events: registry.counter("events", "events handled by the overlay threads"),
             commands: registry.counter("commands", "commands given to the overlay"),
             commands_full: registry.drops("too many commands under way"),
+            deliveries_large: registry.drops("application packet too large"),
             deliveries_full: registry.drops("application's delivery queue full"),
             commands_under_way: registry.gauge("queue_commands", "commands under way"),
             storage_waiting: registry.gauge("queue_storage", "storage operations that wait for the engine"),
@@ -219,6 +221,9 @@ impl<M: Machine> Running<M> {
                 self.driver.counters.commands_under_way.fall(1);
                 // Exactly once per command is the machine's promise; a caller that has gone needs no reply.
                 let _ = waiting.expect("the machine replies to commands it was given").map(|caller| caller.send(reply));
+            }
+            Action::Deliver { payload, .. } if payload.len() > DELIVERY_BYTES_MAX => {
+                self.driver.counters.deliveries_large.increment();
             }
             Action::Deliver { from, conversation, payload } => {
                 let answer = Answer::new(self.driver.inbox.clone(), from, conversation);

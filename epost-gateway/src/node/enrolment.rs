@@ -66,6 +66,18 @@ pub enum EnrolmentError {
         /// The ring document.
         path: PathBuf,
     },
+    /// The certificate stands for fewer node ids than the ring document gives this host: peers would refuse the others.
+    #[error(
+        "{path} stands for {certified} node ids, the ring document lists {listed}: have it renewed by the organisation"
+    )]
+    Underweight {
+        /// The certificate.
+        path: PathBuf,
+        /// Ids the certificate stands for.
+        certified: u16,
+        /// Ids the ring document lists.
+        listed: usize,
+    },
     /// The ring document gives this host more node ids than this version runs.
     #[error(
         "this node's weight is {weight}, this version runs at most {WEIGHT_MAX} node ids a host: enrol it with less"
@@ -114,6 +126,10 @@ impl Enrolment {
         let directory = Arc::new(Directory::new(Arc::new(ring), authority));
         let member = directory.host(&certificate.nonce).filter(|_| certificate.ring == directory.document().ring);
         let weight = member.ok_or_else(|| EnrolmentError::NotMember { path: node.ring.clone() })?.ids.len();
+        if weight > usize::from(certificate.weight) {
+            let (path, certified) = (node.certificate.clone(), certificate.weight);
+            return Err(EnrolmentError::Underweight { path, certified, listed: weight });
+        }
         if weight > WEIGHT_MAX {
             return Err(EnrolmentError::TooHeavy { weight });
         }

@@ -7,7 +7,8 @@
 //! The alarm costs a system call only when the thread sleeps, so a burst of events wakes it once.
 
 use super::limits::{
-    COMMANDS_MAX, COMPUTE_WAITING_MAX, COMPUTE_WORKERS, EVENT_BYTES_MAX, EVENTS_MAX, PEER_EVENTS_MAX, SLEEP_TIME,
+    COMMAND_BYTES_MAX, COMMANDS_MAX, COMPUTE_WAITING_MAX, COMPUTE_WORKERS, EVENT_BYTES_MAX, EVENTS_MAX,
+    PEER_EVENTS_MAX, SLEEP_TIME,
 };
 use super::status::{Counter, Registry};
 use super::transport::Receiver;
@@ -28,12 +29,25 @@ pub(super) struct Order {
     pub reply: Option<oneshot::Sender<Reply>>,
 }
 
+impl Order {
+    fn object_bytes(&self) -> usize {
+        match &self.command {
+            Command::Insert { value, .. } | Command::PutSigned { value, .. } => value.len(),
+            Command::Tell { payload, .. } | Command::Answer { payload, .. } => payload.len(),
+            Command::Refresh { keys, .. } => size_of_val(keys.as_slice()),
+            Command::AdoptRing { document } => document.len(),
+            Command::Lookup { .. } | Command::GetSigned { .. } | Command::Locate { .. } | Command::Status => 0,
+        }
+    }
+}
+
 /// What waits for one overlay thread.
 pub(super) struct Inbox {
     messages: ArrayQueue<(Id, Message)>,
     message_bytes: AtomicUsize,
     peers: ArrayQueue<Event>,
     orders: ArrayQueue<Order>,
+    order_bytes: AtomicUsize,
     computed: ArrayQueue<(OpId, ComputeResult)>,
     stopping: AtomicBool,
     alarm: Alarm,
@@ -48,6 +62,7 @@ impl Inbox {
             message_bytes: AtomicUsize::new(0),
             peers: ArrayQueue::new(PEER_EVENTS_MAX),
             orders: ArrayQueue::new(COMMANDS_MAX),
+            order_bytes: AtomicUsize::new(0),
             computed: ArrayQueue::new(COMPUTE_WAITING_MAX + COMPUTE_WORKERS),
             stopping: AtomicBool::new(false),
             alarm: Alarm::default(),
@@ -88,13 +103,22 @@ impl Inbox {
 
     /// Takes in a command; gives it back when there are too many.
     pub(super) fn order(&self, order: Order) -> Result<(), Order> {
-        self.orders.push(order)?;
-        self.alarm.ring();
-        Ok(())
+        let bytes = order.object_bytes();
+        let waiting = self.order_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let pushed = if waiting + bytes > COMMAND_BYTES_MAX { Err(order) } else { self.orders.push(order) };
+        match &pushed {
+            Ok(()) => self.alarm.ring(),
+            Err(_) => drop(self.order_bytes.fetch_sub(bytes, Ordering::Relaxed)),
+        }
+        pushed
     }
 
     pub(super) fn next_order(&self) -> Option<Order> {
-        self.orders.pop()
+        let order = self.orders.pop()?;
+        let bytes = order.object_bytes();
+        let waiting = self.order_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(waiting >= bytes);
+        Some(order)
     }
 
     pub(super) fn computed(&self, op: OpId, result: ComputeResult) {

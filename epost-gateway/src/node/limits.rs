@@ -50,6 +50,8 @@ pub const DATAGRAM_BUFFER_BYTES: usize = 256 << 10;
 
 // Queues to one peer.
 
+/// Bytes waiting for all peers together.
+pub const QUEUE_BYTES_MAX: usize = 512 << 20;
 /// Frames waiting for one peer in one class.
 pub const PEER_QUEUE_FRAMES_MAX: usize = 1024;
 /// Bytes waiting for one peer in one class.
@@ -83,6 +85,8 @@ pub const PEER_EVENTS_MAX: usize = 8192;
 pub const EVENT_BYTES_MAX: usize = 256 << 20;
 /// Commands of this process that wait for the overlay thread.
 pub const COMMANDS_MAX: usize = 1024;
+/// Bytes of objects in commands that wait for the overlay thread.
+pub const COMMAND_BYTES_MAX: usize = 256 << 20;
 /// Commands the machine has accepted and not yet replied to.
 pub const COMMANDS_UNDER_WAY_MAX: usize = 4096;
 /// Events handled from one queue before the next queue has its turn.
@@ -91,8 +95,12 @@ pub const TURN: usize = 64;
 pub const STORAGE_UNDER_WAY_MAX: usize = 4096;
 /// Storage operations waiting for the engine; beyond it they fail at once.
 pub const STORAGE_WAITING_MAX: usize = 16_384;
+/// Bytes of objects that one machine has in the engine's hands or waiting for it; puts beyond it fail at once.
+pub const STORAGE_BYTES_MAX: usize = 256 << 20;
 /// Computations waiting for a worker; beyond it the overlay thread computes itself.
 pub const COMPUTE_WAITING_MAX: usize = 1024;
+/// Bytes of objects waiting for a worker; beyond it the overlay thread computes itself.
+pub const COMPUTE_BYTES_MAX: usize = 256 << 20;
 /// Content blocks up to this size are checked by the overlay thread itself: hashing them takes less than the hop.
 pub const COMPUTE_INLINE_BYTES_MAX: usize = 16 << 10;
 /// Worker threads for computations.
@@ -106,6 +114,8 @@ pub const CLOCK_JUMP_MIN_S: u64 = 3600;
 /// How long after its start a node believes its clock even if the store's last sweep is suspiciously long ago: by then
 /// replicas have told each other of leases extended meanwhile. Until then the engine deletes nothing after such a jump.
 pub const CLOCK_TRUST_TIME: Duration = Duration::from_secs(3600);
+/// Largest packet from a peer's application; larger ones are dropped.
+pub const DELIVERY_BYTES_MAX: usize = 1 << 20;
 /// Longest sleep of the overlay thread when nothing is due.
 pub const SLEEP_TIME: Duration = Duration::from_millis(500);
 
@@ -123,6 +133,10 @@ pub const STATUS_POLL_TIME: Duration = Duration::from_secs(1);
 /// How long a caller waits for the reply to a command. The machine's own time limits are shorter; this one guards
 /// against a driver that has stopped.
 pub const REPLY_TIME: Duration = Duration::from_secs(60);
+/// Keys in one command to extend leases; longer lists are cut up.
+pub const KEYS_PER_REFRESH_MAX: usize = 4096;
+/// How often the ring document's file is looked at for a newer one.
+pub const RING_FILE_TIME: Duration = Duration::from_secs(5);
 /// How often a command answered with "busy" is tried again, with a growing pause.
 pub const BUSY_RETRIES: u32 = 4;
 /// First pause before a busy command is tried again.
@@ -136,6 +150,12 @@ const _: () = {
     assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());
     assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
     assert!(CONNECTION_FRAME_BYTES_MAX < FRAME_BYTES_MAX);
+    assert!(net::limits::PAYLOAD_BYTES_MAX * 2 <= CONNECTION_FRAME_BYTES_MAX, "the largest frame fits every budget");
+    assert!(net::limits::PAYLOAD_BYTES_MAX * 2 <= PEER_QUEUE_BYTES_MAX && PEER_QUEUE_BYTES_MAX < QUEUE_BYTES_MAX);
+    assert!(net::limits::PAYLOAD_BYTES_MAX * 2 <= EVENT_BYTES_MAX);
+    assert!(net::limits::PAYLOAD_BYTES_MAX * 2 <= COMMAND_BYTES_MAX);
+    assert!(net::limits::PAYLOAD_BYTES_MAX * 2 <= STORAGE_BYTES_MAX);
+    assert!(DELIVERY_BYTES_MAX <= net::limits::PAYLOAD_BYTES_MAX);
     assert!(TURN < EVENTS_MAX && TURN < COMMANDS_MAX);
     assert!(COMMANDS_MAX <= COMMANDS_UNDER_WAY_MAX);
     assert!(STORAGE_UNDER_WAY_MAX <= STORAGE_WAITING_MAX);

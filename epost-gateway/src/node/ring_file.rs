@@ -1,11 +1,21 @@
-//! Acting on a newer ring document: the transport goes by it at once, and the next start begins with it.
+//! Newer ring documents, both ways between the overlay and the file a node reads at its start.
+//!
+//! The organisation changes the document (a node more, a certificate revoked) and puts it into the file of any one node;
+//! that node's overlay takes it and passes it on. Wherever it is taken, the transport goes by it at once, and the file is
+//! replaced, so that the next start begins with it.
 
+use super::RingStore;
+use super::limits::RING_FILE_TIME;
 use super::transport::{Directory, Quic};
+use crate::config::public_file;
+use bytes::Bytes;
+use net::machine::{Command, Reply};
 use net::roster::Roster;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::watch;
 
 /// Follows the ring document that the machines have put in force, until they are gone. `path` is the file this node
@@ -22,6 +32,34 @@ pub(super) async fn follow(mut ring: watch::Receiver<Arc<Roster>>, quic: Quic, a
             Err(_) => return,
         }
     }
+}
+
+/// Looks at the file for a document that somebody has put there, and gives it to the overlay. For ever.
+pub(super) async fn watch(store: RingStore, path: PathBuf) {
+    let mut known = version(&path);
+    loop {
+        tokio::time::sleep(RING_FILE_TIME).await;
+        let found = version(&path);
+        if found.is_none() || found == known {
+            continue;
+        }
+        let Ok(document) = public_file(&path) else { continue };
+        match store.ask(Command::AdoptRing { document: Bytes::from(document) }).await {
+            Ok(Reply::Done) => known = found,
+            Ok(Reply::BadRing(error)) => {
+                tracing::warn!(path = %path.display(), %error, "the changed ring document is not used");
+                known = found;
+            }
+            // Busy; the next look will find it again.
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// What changes when somebody changes the file.
+fn version(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// Replaces a file whole or not at all, durably.

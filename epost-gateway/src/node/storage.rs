@@ -3,13 +3,13 @@
 //! The machine is promised an answer to every operation. What the engine's port does not take at once waits here, up to
 //! a bound; what is beyond the bound fails at once, counted, as it would on a full disk.
 
-use super::limits::STORAGE_WAITING_MAX;
+use super::limits::{STORAGE_BYTES_MAX, STORAGE_WAITING_MAX};
 use super::status::{Counter, Registry};
 use super::sweeper::Due;
 use engine::{Class, Completion, Port, Request, Response};
 use net::id::{Key, Kind, Name};
 use net::machine::{Listed, OpId, StorageOperation, StorageResult, Stored};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Tag of the driver's own sweeps; machines count their operations from zero.
 const SWEEP_TAG: u64 = u64::MAX;
@@ -23,6 +23,9 @@ pub(super) struct Storage {
     waiting: VecDeque<(u64, Request)>,
     /// Answered without having been tried.
     answered: VecDeque<(OpId, StorageResult)>,
+    /// Sizes of the objects in our puts, waiting or in the engine's hands; their sum is `put_bytes`.
+    puts: BTreeMap<u64, usize>,
+    put_bytes: usize,
     /// Whether a sweep is under way.
     sweeping: bool,
     full: Counter,
@@ -37,6 +40,8 @@ impl Storage {
             port,
             waiting: VecDeque::new(),
             answered: VecDeque::new(),
+            puts: BTreeMap::new(),
+            put_bytes: 0,
             sweeping: false,
             full: registry.drops("storage queue full"),
             failed: registry.counter("storage_failures", "storage operations the engine refused or failed"),
@@ -48,15 +53,20 @@ impl Storage {
     /// Starts an operation of the machine.
     pub(super) fn submit(&mut self, op: OpId, operation: StorageOperation) {
         assert!(op.0 < CONFIRM_TAG, "the last numbers are the driver's own");
-        if self.waiting.len() >= STORAGE_WAITING_MAX {
-            self.full.increment();
-            return self.answered.push_back((op, StorageResult::Failed));
-        }
         if let StorageOperation::Put { key, version: 0, .. } = &operation
             && key.kind.is_mutable()
         {
             // To the engine, version 0 is an immutable object, whose bytes it would not compare.
             return self.answered.push_back((op, StorageResult::Superseded { version: 0 }));
+        }
+        let put_bytes = if let StorageOperation::Put { value, .. } = &operation { value.len() } else { 0 };
+        if self.waiting.len() >= STORAGE_WAITING_MAX || self.put_bytes + put_bytes > STORAGE_BYTES_MAX {
+            self.full.increment();
+            return self.answered.push_back((op, StorageResult::Failed));
+        }
+        if put_bytes > 0 {
+            self.puts.insert(op.0, put_bytes);
+            self.put_bytes += put_bytes;
         }
         self.waiting.push_back((op.0, request(operation)));
         self.flush();
@@ -83,6 +93,7 @@ impl Storage {
             let Completion { tag, result } = self.port.poll()?;
             self.flush();
             self.sweeping &= tag != SWEEP_TAG;
+            self.put_bytes -= self.puts.remove(&tag).unwrap_or(0);
             match (tag, result) {
                 (SWEEP_TAG, Ok(Response::Swept { expired, .. })) => self.swept.add(expired),
                 (SWEEP_TAG | CONFIRM_TAG, Ok(_)) => {}

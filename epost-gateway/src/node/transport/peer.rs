@@ -10,12 +10,12 @@ use super::Class;
 use super::admission::Refusal;
 use super::directory::Host;
 use crate::node::limits::{
-    BACKOFF_MAX, BACKOFF_MIN, BAN_TIME, PEER_QUEUE_BYTES_MAX, PEER_QUEUE_FRAMES_MAX, STRIKES_MAX,
+    BACKOFF_MAX, BACKOFF_MIN, BAN_TIME, PEER_QUEUE_BYTES_MAX, PEER_QUEUE_FRAMES_MAX, QUEUE_BYTES_MAX, STRIKES_MAX,
 };
 use net::wire::Frame;
 use quinn::{Connection, VarInt};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -209,33 +209,41 @@ pub(super) enum Pushed {
 }
 
 impl Outlet {
-    pub(super) fn push(&self, frame: Frame) -> Pushed {
+    /// Queues a frame. `all` counts the bytes that wait for all peers.
+    pub(super) fn push(&self, frame: Frame, all: &AtomicUsize) -> Pushed {
         let mut queue = self.queue();
-        let bytes = queue.bytes + frame_bytes(&frame);
-        if queue.frames.len() >= PEER_QUEUE_FRAMES_MAX || bytes > PEER_QUEUE_BYTES_MAX {
+        let bytes = frame_bytes(&frame);
+        if queue.frames.len() >= PEER_QUEUE_FRAMES_MAX || queue.bytes + bytes > PEER_QUEUE_BYTES_MAX {
+            return Pushed::Full;
+        }
+        if all.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUE_BYTES_MAX {
+            all.fetch_sub(bytes, Ordering::Relaxed);
             return Pushed::Full;
         }
         queue.frames.push_back(frame);
-        queue.bytes = bytes;
+        queue.bytes += bytes;
         if std::mem::replace(&mut queue.draining, true) { Pushed::Queued } else { Pushed::StartDrain }
     }
 
     /// The next frame for the drain, which must stop when there is none.
-    pub(super) fn next(&self) -> Option<Frame> {
+    pub(super) fn next(&self, all: &AtomicUsize) -> Option<Frame> {
         let mut queue = self.queue();
         assert!(queue.draining, "only a drain takes frames");
         let next = queue.frames.pop_front();
-        match &next {
-            Some(frame) => queue.bytes -= frame_bytes(frame),
-            None => queue.draining = false,
+        if let Some(frame) = &next {
+            queue.bytes -= frame_bytes(frame);
+            all.fetch_sub(frame_bytes(frame), Ordering::Relaxed);
+        } else {
+            assert_eq!(queue.bytes, 0);
+            queue.draining = false;
         }
         next
     }
 
     /// Throws away what waits; returns how much that was.
-    pub(super) fn clear(&self) -> usize {
+    pub(super) fn clear(&self, all: &AtomicUsize) -> usize {
         let mut queue = self.queue();
-        queue.bytes = 0;
+        all.fetch_sub(std::mem::take(&mut queue.bytes), Ordering::Relaxed);
         let frames = queue.frames.len();
         queue.frames.clear();
         frames
@@ -271,18 +279,21 @@ mod tests {
 
     #[test]
     fn a_queue_is_bounded_in_frames_and_in_bytes() {
-        let outlet = Outlet::default();
-        assert_eq!(outlet.push(frame(1)), Pushed::StartDrain);
+        let (outlet, all) = (Outlet::default(), AtomicUsize::new(0));
+        assert_eq!(outlet.push(frame(1), &all), Pushed::StartDrain);
         for _ in 1..PEER_QUEUE_FRAMES_MAX {
-            assert_eq!(outlet.push(frame(1)), Pushed::Queued);
+            assert_eq!(outlet.push(frame(1), &all), Pushed::Queued);
         }
-        assert_eq!(outlet.push(frame(1)), Pushed::Full);
-        assert_eq!(outlet.clear(), PEER_QUEUE_FRAMES_MAX);
-        assert_eq!(outlet.push(frame(PEER_QUEUE_BYTES_MAX)), Pushed::Queued, "the drain is still at work");
-        assert_eq!(outlet.push(frame(1)), Pushed::Full);
-        assert_eq!(outlet.next(), Some(frame(PEER_QUEUE_BYTES_MAX)));
-        assert_eq!(outlet.next(), None);
-        assert_eq!(outlet.push(frame(1)), Pushed::StartDrain, "the drain has stopped");
+        assert_eq!(outlet.push(frame(1), &all), Pushed::Full);
+        assert_eq!(outlet.clear(&all), PEER_QUEUE_FRAMES_MAX);
+        assert_eq!(outlet.push(frame(PEER_QUEUE_BYTES_MAX), &all), Pushed::Queued, "the drain is still at work");
+        assert_eq!(outlet.push(frame(1), &all), Pushed::Full);
+        assert_eq!(outlet.next(&all), Some(frame(PEER_QUEUE_BYTES_MAX)));
+        assert_eq!(outlet.next(&all), None);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+        assert_eq!(outlet.push(frame(1), &all), Pushed::StartDrain, "the drain has stopped");
+        all.store(QUEUE_BYTES_MAX, Ordering::Relaxed);
+        assert_eq!(outlet.push(frame(1), &all), Pushed::Full, "the others have taken all there is");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use quinn::{Connection, ConnectionError, Incoming};
 use rustls_pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
@@ -52,6 +53,8 @@ struct Shared {
     admission: Arc<Admission>,
     /// Only members of the directory are ever in here, so it is bounded by the ring document's bound.
     peers: Mutex<BTreeMap<Nonce, Arc<Peer>>>,
+    /// Of frames waiting for all peers.
+    queued_bytes: AtomicUsize,
     intake: Arc<Intake>,
     runtime: Handle,
     handshakes: Arc<Semaphore>,
@@ -100,6 +103,7 @@ impl Quic {
             dial_configs,
             admission,
             peers: Mutex::default(),
+            queued_bytes: AtomicUsize::new(0),
             intake: Arc::new(Intake::new(receiver, own_ids, registry)),
             runtime: Handle::current(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
@@ -170,7 +174,7 @@ impl Transport for Quic {
             return;
         }
         let class = if lane == Lane::Bulk { Class::Bulk } else { Class::Control };
-        match peer.outlet(class).push(frame) {
+        match peer.outlet(class).push(frame, &shared.queued_bytes) {
             Pushed::Queued => {}
             Pushed::Full => shared.counters.queue_full.increment(),
             Pushed::StartDrain => {
@@ -340,12 +344,12 @@ async fn serve(shared: Arc<Shared>, peer: Arc<Peer>, link: Link, weight: u16, _p
 
 /// Sends what is queued for a peer until the queue is empty.
 async fn drain(shared: Arc<Shared>, peer: Arc<Peer>, class: Class) {
-    while let Some(frame) = peer.outlet(class).next() {
+    while let Some(frame) = peer.outlet(class).next(&shared.queued_bytes) {
         let mut sent = false;
         // A second try, because a connection often shows only by the first that its peer has been restarted.
         for _ in 0..2 {
             let Some(link) = linked(&shared, &peer, class).await else {
-                let waiting = peer.outlet(class).clear() as u64;
+                let waiting = peer.outlet(class).clear(&shared.queued_bytes) as u64;
                 shared.counters.unreachable.add(waiting);
                 break;
             };
