@@ -36,13 +36,17 @@ struct Ring {
 
 impl Ring {
     fn found(nodes: usize) -> Ring {
+        Ring::of_weights(&vec![1; nodes])
+    }
+
+    fn of_weights(weights: &[u16]) -> Ring {
         let mut entropy = Entropy::new([7; 32]);
         let founded = found("epost.test", "epost.test", Parameters::DEFAULT, now_s(), &mut entropy).unwrap();
         let document = founded.document.clone();
         let folder = tempfile::tempdir().unwrap();
         let mut ring = Ring { folder, founded, document, entropy, configs: vec![], ids: vec![] };
-        for _ in 0..nodes {
-            ring.enrol();
+        for weight in weights {
+            ring.enrol(*weight);
         }
         for config in &ring.configs {
             std::fs::write(&config.node.ring, &ring.document).unwrap();
@@ -51,10 +55,11 @@ impl Ring {
     }
 
     /// Enrols one more node, which gets the new ring document; the others have to hear of it.
-    fn enrol(&mut self) {
+    fn enrol(&mut self, weight: u16) {
         let listen = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let authority = &self.founded.authority;
-        let node = enrol_node(authority, &self.document, &listen.to_string(), 1, now_s(), &mut self.entropy).unwrap();
+        let node =
+            enrol_node(authority, &self.document, &listen.to_string(), weight, now_s(), &mut self.entropy).unwrap();
         self.document = node.document.clone();
         let folder = self.folder.path().join(format!("node{}", self.configs.len()));
         self.configs.push(write_node(&folder, listen, &node, authority.certificate()));
@@ -269,6 +274,39 @@ fn status_pages_show_the_ring(ring: &Ring, nodes: &[Node]) {
     }
 }
 
+/// A host of weight 3 is three nodes in the ring, but one host: with k = 3 over three hosts, each host has one replica.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heavy_host_runs_several_nodes_and_holds_one_replica() {
+    const BLOCKS: u8 = 20;
+    let ring = Ring::of_weights(&[3, 1, 1]);
+    let nodes = ring.start_all().await;
+    for i in 0..BLOCKS {
+        let (key, value) = content(2_000, i);
+        let store = nodes[usize::from(i) % 3].store();
+        patiently(|| store.put(key, value.clone(), lease(&store))).await;
+    }
+    for i in 0..BLOCKS {
+        let (key, value) = content(2_000, i);
+        for node in &nodes {
+            let store = node.store();
+            assert_eq!(patiently(|| store.get(key)).await.as_ref(), Some(&value));
+        }
+    }
+    let start = Instant::now();
+    for node in &nodes {
+        // The third copy may still be on its way when a put returns.
+        while node.registry().to_json()["engine_objects"] != u64::from(BLOCKS) || node.overlay().leaf_set.len() != 4 {
+            assert!(start.elapsed() < PATIENCE, "{:?} {:?}", node.overlay(), node.registry().to_json());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(node.overlay().members, 3);
+        assert_eq!(node.registry().to_json()["drops"]["frame for a node id this host has not"], 0);
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_enrolled_later_joins_without_a_restart_of_the_others() {
     let mut ring = Ring::found(2);
@@ -277,7 +315,7 @@ async fn a_node_enrolled_later_joins_without_a_restart_of_the_others() {
     let store = nodes[0].store();
     patiently(|| store.put(key, value.clone(), lease(&store))).await;
     let epoch = nodes[0].overlay().epoch;
-    ring.enrol();
+    ring.enrol(1);
     // Nobody knows the newcomer until one of the others is given the new document.
     std::fs::write(&ring.configs[0].node.ring, &ring.document).unwrap();
     nodes.push(ring.start(2).await);

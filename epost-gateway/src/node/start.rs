@@ -15,8 +15,9 @@ use crate::config::Config;
 use crate::web;
 use engine::Engine;
 use net::id::Id;
-use net::overlay::{Overlay, OverlayConfig, OverlayStatus};
+use net::overlay::{OverlayConfig, OverlayStatus};
 use net::roster::Roster;
+use post::stack::Stack;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -155,8 +156,8 @@ impl Crew {
         Ok(threads)
     }
 
-    fn driver(&self, index: u16, ids: &[Id], inbox: Arc<Inbox>) -> Driver<Overlay> {
-        let machine = Overlay::new(OverlayConfig {
+    fn driver(&self, index: u16, ids: &[Id], inbox: Arc<Inbox>) -> Driver<Stack> {
+        let machine = Stack::new(OverlayConfig {
             id: ids[usize::from(index)],
             roster: self.roster.clone(),
             authority: self.authority,
