@@ -8,12 +8,12 @@
 //! for payloads above 64 KiB, so that a large object delays no answer. A connection is made when there is something
 //! to send, used both ways whoever dialled, and closed when cold. Its life:
 //!
-//! 1. [`socket`]: one UDP socket; [`tls`]: mutual TLS 1.3 by the organisation's certificates.
-//! 2. [`admission`]: who may in. The ring document and the certificate decide, never what the peer says.
-//! 3. [`greeting`]: one hello each way; only then is the connection registered with its [`peer`].
-//! 4. Out: [`peer`] keeps a bounded queue per class, [`quic`] drains it, one unidirectional stream a frame; what is
+//! 1. `socket`: one UDP socket; `tls`: mutual TLS 1.3 by the organisation's certificates.
+//! 2. `admission`: who may in. The ring document and the certificate decide, never what the peer says.
+//! 3. `greeting`: one hello each way; only then is the connection registered with its `peer`.
+//! 4. Out: `peer` keeps a bounded queue per class, `quic` drains it, one unidirectional stream a frame; what is
 //!    small and soon stale goes as a datagram.
-//! 5. In: [`inlet`] reads frames within a budget of bytes and time. Eight frames that do not decode end it.
+//! 5. In: `inlet` reads frames within a budget of bytes and time. Eight frames that do not decode end it.
 //!
 //! Every frame carries the indices of the virtual node ids it goes between; ids follow from certificate and index.
 
