@@ -4,7 +4,6 @@
 //! Between two reads nothing is interrupted, so a message whose text has been received is always answered for,
 //! even when the daemon is asked to stop meanwhile.
 
-use super::counters::count;
 use super::data::{MemoryShare, Progress, Text, TextFault};
 use super::header::{HeaderFault, Stamp, complete};
 use super::input::Input;
@@ -95,13 +94,13 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, U: Users> Connection<'a, T, U> {
                 self.fill().await?;
                 continue;
             };
-            count(&self.service.counters.commands);
+            self.service.counters.commands.increment();
             let step = self.session.line(line);
             match self.perform(step).await? {
                 Step::Reply(reply) => self.say(&reply),
                 Step::Close(reply) => {
                     if reply.code() == 421 {
-                        count(&self.service.counters.sessions_cut);
+                        self.service.counters.sessions_cut.increment();
                     }
                     self.say(&reply);
                     self.flush().await?;
@@ -110,10 +109,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, U: Users> Connection<'a, T, U> {
                 }
                 Step::StartTls(reply) => {
                     let injected = self.input.discard();
-                    self.service
-                        .counters
-                        .injected_bytes
-                        .fetch_add(injected as u64, std::sync::atomic::Ordering::Relaxed);
+                    self.service.counters.injected_bytes.add(injected as u64);
                     self.say(&reply);
                     self.flush().await?;
                     return Ok(Ended::StartTls);
@@ -145,12 +141,12 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, U: Users> Connection<'a, T, U> {
         let outcome = self.service.users.login(name, password).await;
         let step = match &outcome {
             Ok(user) => {
-                count(&self.service.counters.logins);
+                self.service.counters.logins.increment();
                 let bytes_max = user.message_bytes_max().saturating_sub(ADDED_HEADER_BYTES_MAX);
                 self.session.logged_in(Ok((user.address(), bytes_max)))
             }
             Err(LoginError::WrongCredentials) => {
-                count(&self.service.counters.logins_failed);
+                self.service.counters.logins_failed.increment();
                 self.session.logged_in(Err(LoginError::WrongCredentials))
             }
             Err(LoginError::Busy) => self.session.logged_in(Err(LoginError::Busy)),
@@ -229,9 +225,9 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, U: Users> Connection<'a, T, U> {
     fn say(&mut self, reply: &Reply) {
         let counters = &self.service.counters;
         match reply.code() {
-            500..=504 | 555 => count(&counters.bad_commands),
-            550 => count(&counters.recipients_refused),
-            553 => count(&counters.senders_refused),
+            500..=504 | 555 => counters.bad_commands.increment(),
+            550 => counters.recipients_refused.increment(),
+            553 => counters.senders_refused.increment(),
             _ => {}
         }
         reply.render(&mut self.output);
@@ -240,11 +236,11 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, U: Users> Connection<'a, T, U> {
     fn count_message(&self, reply: &Reply) {
         let counters = &self.service.counters;
         match reply.code() {
-            250 => count(&counters.messages_accepted),
-            451 => count(&counters.messages_unavailable),
-            452 => count(&counters.messages_no_memory),
-            500 | 554 => count(&counters.texts_refused),
-            552 => count(&counters.messages_too_large),
+            250 => counters.messages_accepted.increment(),
+            451 => counters.messages_unavailable.increment(),
+            452 => counters.messages_no_memory.increment(),
+            500 | 554 => counters.texts_refused.increment(),
+            552 => counters.messages_too_large.increment(),
             _ => {}
         }
     }
@@ -277,7 +273,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, U: Users> Connection<'a, T, U> {
         let reply = match cut {
             Cut::Gone => return,
             Cut::NotReading => {
-                count(&self.service.counters.sessions_cut);
+                self.service.counters.sessions_cut.increment();
                 return;
             }
             Cut::Silent => Reply::new(421, "4.4.2", "Silent for too long"),
@@ -285,7 +281,7 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, U: Users> Connection<'a, T, U> {
             Cut::Stopping => Reply::new(421, "4.3.2", "Stopping; come back later"),
         };
         if !matches!(cut, Cut::Stopping) {
-            count(&self.service.counters.sessions_cut);
+            self.service.counters.sessions_cut.increment();
         }
         self.say(&reply);
         if self.flush().await.is_ok() {

@@ -1,19 +1,19 @@
 //! What the submission server counts. Nothing it refuses or cuts goes uncounted.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::node::status::{Counter, Registry};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($(#[doc = $help:literal] $name:ident,)*) => {
         /// Counts since the start of the process.
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: AtomicU64,)*
+            $(#[doc = $help] pub $name: Counter,)*
         }
 
         impl Counters {
-            /// Every counter by name, for the status page.
-            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
+            /// The counters of this node, in the registry as `smtp_` and their name.
+            pub(super) fn new(registry: &Registry) -> Self {
+                Counters { $($name: registry.counter(concat!("smtp_", stringify!($name)), $help.trim_ascii()),)* }
             }
         }
     };
@@ -52,8 +52,4 @@ counters! {
     messages_accepted,
     /// Connections cut: too many errors, silence, or a client that does not read.
     sessions_cut,
-}
-
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -24,9 +24,9 @@ pub use counters::Counters;
 pub use limits::Limits;
 pub use users::{User, Users};
 
+use crate::node::status::Registry;
 use crate::tls::TlsMode;
 use connection::{Connection, Ended};
-use counters::count;
 use data::MessageMemory;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -51,15 +51,16 @@ pub struct Service<U: Users> {
 }
 
 impl<U: Users> Service<U> {
-    /// A service for `users`, whose addresses are in `domain`, on a machine that calls itself `host`.
-    pub fn new(users: U, domain: &str, host: &str, limits: Limits) -> Arc<Self> {
+    /// A service for `users`, whose addresses are in `domain`, on a machine that calls itself `host`; it counts in
+    /// `registry`.
+    pub fn new(users: U, domain: &str, host: &str, limits: Limits, registry: &Registry) -> Arc<Self> {
         let memory = MessageMemory::new(limits.received_bytes_max);
         Arc::new(Service {
             users,
             domain: domain.to_owned(),
             host: host.to_owned(),
             limits,
-            counters: Counters::default(),
+            counters: Counters::new(registry),
             memory,
             addresses: Mutex::default(),
         })
@@ -76,7 +77,7 @@ impl<U: Users> Service<U> {
         let total: usize = addresses.values().sum();
         let from_here = addresses.get(&address).copied().unwrap_or(0);
         if total >= self.limits.connections_max || from_here >= self.limits.connections_per_address_max {
-            count(&self.counters.connections_refused);
+            self.counters.connections_refused.increment();
             return None;
         }
         addresses.insert(address, from_here + 1);
@@ -163,7 +164,7 @@ pub async fn serve<T, U>(
     T: AsyncRead + AsyncWrite + Unpin + Send,
     U: Users,
 {
-    count(&service.counters.sessions);
+    service.counters.sessions.increment();
     let (stream, greet) = match mode {
         TlsMode::Implicit => (stream, true),
         TlsMode::StartTls => {
@@ -175,7 +176,7 @@ pub async fn serve<T, U>(
         }
     };
     let Ok(Ok(stream)) = timeout(service.limits.handshake_max, acceptor.accept(stream)).await else {
-        count(&service.counters.handshakes_failed);
+        service.counters.handshakes_failed.increment();
         return;
     };
     Connection::new(stream, true, service, shutdown).run(greet).await;
