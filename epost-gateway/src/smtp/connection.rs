@@ -63,7 +63,8 @@ pub(super) struct Connection<'a, T, U: Users> {
 
 impl<'a, T: AsyncRead + AsyncWrite + Unpin, U: Users> Connection<'a, T, U> {
     pub(super) fn new(stream: T, secure: bool, service: &'a Service<U>, shutdown: watch::Receiver<bool>) -> Self {
-        let session = Session::new(&service.host, &service.domain, service.limits.message_bytes_max, secure);
+        let bytes_max = service.limits.message_bytes_max.saturating_sub(ADDED_HEADER_BYTES_MAX);
+        let session = Session::new(&service.host, &service.domain, bytes_max, secure);
         Connection { stream, service, shutdown, input: Input::new(), output: Vec::new(), session, user: None }
     }
 
@@ -173,8 +174,8 @@ impl<'a, T: AsyncRead + AsyncWrite + Unpin, U: Users> Connection<'a, T, U> {
             return Ok(Reply::new(451, "4.3.0", "No randomness, try again"));
         }
         let time_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let host = self.service.host.clone();
-        let stamp = Stamp { host: &host, time_s, id };
+        let service = self.service;
+        let stamp = Stamp { host: &service.host, domain: &service.domain, time_s, id };
         let trace = stamp.trace();
         let start = trace.len();
         let mut text = Text::new(trace, self.session.bytes_max(), self.service.memory.share());

@@ -20,6 +20,8 @@ pub(super) enum HeaderFault {
 pub(super) struct Stamp<'a> {
     /// Who we say we are.
     pub(super) host: &'a str,
+    /// The mail domain, in which a Message-ID we make is unique.
+    pub(super) domain: &'a str,
     /// Seconds since the Unix epoch.
     pub(super) time_s: i64,
     /// Unguessable and unique.
@@ -59,7 +61,7 @@ pub(super) fn complete(message: &mut Vec<u8>, start: usize, user: &str, stamp: &
         added += &format!("Date: {}\r\n", stamp.date());
     }
     if !fields.has_message_id {
-        added += &format!("Message-ID: <{}@{}>\r\n", stamp.id_text(), stamp.host);
+        added += &format!("Message-ID: <{}@{}>\r\n", stamp.id_text(), stamp.domain);
     }
     if !fields.any {
         added += "\r\n";
@@ -174,7 +176,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const STAMP: Stamp<'static> = Stamp { host: "gateway.epost.test", time_s: 784_887_151, id: [0xab; 16] };
+    const STAMP: Stamp<'static> =
+        Stamp { host: "gateway.epost.test", domain: "epost.test", time_s: 784_887_151, id: [0xab; 16] };
     const USER: &str = "alice@epost.test";
 
     fn completed(text: &str) -> Result<String, HeaderFault> {
@@ -243,7 +246,7 @@ mod tests {
     #[test]
     fn missing_headers_go_in_front() {
         let date = "Date: Tue, 15 Nov 1994 08:12:31 +0000\r\n";
-        let id = format!("Message-ID: <{}@gateway.epost.test>\r\n", "ab".repeat(16));
+        let id = format!("Message-ID: <{}@epost.test>\r\n", "ab".repeat(16));
         assert_eq!(
             completed("Subject: x\r\n\r\nhi\r\n").unwrap(),
             format!("TRACEFrom: {USER}\r\n{date}{id}Subject: x\r\n\r\nhi\r\n")

@@ -48,7 +48,7 @@ const _: () = assert!(MEMORY_STEP_BYTES > ADDED_HEADER_BYTES_MAX);
 /// The bounds an operator may set.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// The largest message a client may hand in; what EHLO says after SIZE.
+    /// The largest message as stored, with the headers submission adds; SIZE in EHLO leaves room for those.
     pub message_bytes_max: usize,
     /// Memory for messages being received, over all connections.
     pub received_bytes_max: usize,

@@ -65,7 +65,11 @@ impl User for Directory {
 }
 
 fn limits() -> Limits {
-    Limits { message_bytes_max: 100_000, login_failure_delay: Duration::ZERO, ..Limits::default() }
+    Limits {
+        message_bytes_max: 100_000 + limits::ADDED_HEADER_BYTES_MAX,
+        login_failure_delay: Duration::ZERO,
+        ..Limits::default()
+    }
 }
 
 fn service(limits: Limits) -> (Arc<Service<Directory>>, Directory) {
