@@ -7,12 +7,15 @@ use super::local::{Local, LocalError, Wish};
 use super::ports::{PortError, local};
 use super::record::{NodeRecord, UpRecord, UserRecord};
 use super::table;
+use engine::OpenError;
+use engine::ring::{Bell, RingDisk};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -47,6 +50,9 @@ pub enum UpError {
     /// The ports.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// The kernel gives no io_uring, or too little memory may be locked.
+    #[error(transparent)]
+    Environment(#[from] OpenError),
     /// A node of an earlier run does not stop.
     #[error("node {number} of an earlier run is still running; wait until it stops, or kill it")]
     StillRunning {
@@ -84,7 +90,8 @@ impl UpError {
     /// 2 when the user can put it right, 1 when something broke.
     pub fn exit_code(&self) -> u8 {
         match self {
-            UpError::Local(_)
+            UpError::Environment(_)
+            | UpError::Local(_)
             | UpError::Folder(_)
             | UpError::Port(_)
             | UpError::StillRunning { .. }
@@ -98,14 +105,21 @@ impl UpError {
 pub async fn up(path: &Path, wish: Wish) -> Result<(), UpError> {
     let mut signals = Signals::new()?;
     let mut folder = DataFolder::open(path)?;
+    check_environment(folder.path())?;
     let local = Local::prepare(&mut folder, wish)?;
     UpRecord::remove(folder.path())?;
     wait_for_earlier_run(&local).await?;
     local.ports().check()?;
     let mut running = Running::start(folder, local)?;
     let outcome = running.run(&mut signals).await;
-    running.stop(&mut signals).await;
+    running.stop(&mut signals, outcome.is_ok()).await;
     outcome
+}
+
+/// Whether a store could work here, tried on a ring of our own before five processes find out.
+fn check_environment(folder: &Path) -> Result<(), UpError> {
+    RingDisk::open(folder, Arc::new(Bell::new()?))?;
+    Ok(())
 }
 
 /// Ctrl-C, and what `kill` sends.
@@ -265,10 +279,12 @@ impl Running {
         Ok(())
     }
 
-    /// Stops all children; a second signal kills them.
-    async fn stop(mut self, signals: &mut Signals) {
+    /// Stops all children; a second signal kills them. After a failure, the failure is all that is said.
+    async fn stop(mut self, signals: &mut Signals, say_so: bool) {
         self.progress.end();
-        self.progress.say("stopping the nodes; once more Ctrl-C kills them");
+        if say_so {
+            self.progress.say("stopping the nodes; once more Ctrl-C kills them");
+        }
         if let Err(error) = UpRecord::remove(self.folder.path()) {
             self.progress.say(&error.to_string());
         }
@@ -281,7 +297,9 @@ impl Running {
             () = signals.next() => {}
         }
         self.keepers.shutdown().await;
-        self.progress.say("all nodes are stopped");
+        if say_so {
+            self.progress.say("all nodes are stopped");
+        }
     }
 
     fn record(&self) -> UpRecord {
