@@ -13,6 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const PIPE_BYTES: usize = 16 * 1024;
+const WIDE_PIPE_BYTES: usize = 16 * 1024 * 1024;
 
 /// One account, and the service in front of it.
 pub(crate) struct World {
@@ -63,29 +67,45 @@ impl World {
         which(&self.counters).load(Ordering::Relaxed)
     }
 
-    fn open(&self, is_private: bool) -> Client {
-        let (client, server) = tokio::io::duplex(16 * 1024);
-        tokio::spawn(serve(server, is_private, None, self.service.clone(), self.stop.subscribe()));
-        Client { stream: client, received: Vec::new(), commands: 0, believed: Vec::new() }
+    /// A small pipe makes sessions wait for their client; a large one lets a client send without reading.
+    fn open(&self, is_private: bool, pipe_bytes: usize) -> (Client, JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(pipe_bytes);
+        let session = tokio::spawn(serve(server, is_private, None, self.service.clone(), self.stop.subscribe()));
+        (Client { stream: client, received: Vec::new(), commands: 0, believed: Vec::new() }, session)
     }
 
     /// A connection as if under TLS.
     pub(crate) fn connect(&self) -> Client {
-        self.open(true)
+        self.open(true, PIPE_BYTES).0
+    }
+
+    /// As [`Self::connect`], with the task of the session.
+    pub(crate) fn connect_watched(&self) -> (Client, JoinHandle<()>) {
+        self.open(true, WIDE_PIPE_BYTES)
     }
 
     pub(crate) fn connect_in_clear(&self) -> Client {
-        self.open(false)
+        self.open(false, PIPE_BYTES).0
     }
 
     /// A connection that has logged in.
     pub(crate) async fn log_in(&self) -> Client {
-        let mut client = self.connect();
+        let (client, _) = self.open(true, PIPE_BYTES);
+        self.log_in_with(client).await
+    }
+
+    async fn log_in_with(&self, mut client: Client) -> Client {
         client.read().await;
         let (user, password) = self.credentials();
         let (_, done) = client.ask(&format!("LOGIN {user} \"{password}\"")).await;
         assert!(done.starts_with("OK"), "{done}");
         client
+    }
+
+    /// As [`Self::log_in`], with the task of the session.
+    pub(crate) async fn log_in_watched(&self) -> (Client, JoinHandle<()>) {
+        let (client, session) = self.open(true, WIDE_PIPE_BYTES);
+        (self.log_in_with(client).await, session)
     }
 
     pub(crate) fn counters(&self) -> Arc<Counters> {
@@ -101,6 +121,13 @@ impl Client {
     pub(crate) async fn send(&mut self, octets: &[u8]) {
         // A session that has ended does not read; what it said before is still to be read.
         let _ = self.stream.write_all(octets).await;
+    }
+
+    /// Ends what is sent, and takes what is still said.
+    pub(crate) async fn hang_up(mut self) {
+        let _ = self.stream.shutdown().await;
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest).await;
     }
 
     /// One answer: a line, with the literals in it and the lines that follow them.

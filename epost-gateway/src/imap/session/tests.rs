@@ -420,11 +420,7 @@ async fn clients_believing_what_they_hear_believe_the_truth() {
     // A generator with a printed seed: a failing run is repeated by setting it.
     let seed = std::env::var("EPOST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed_1234_u64);
     println!("EPOST_SEED={seed}");
-    let mut state = seed;
-    let mut draw = move |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % below
-    };
+    let mut draw = generator(seed);
     let world = World::new().await;
     let mut clients: Vec<Client> = Vec::new();
     for _ in 0..3 {
@@ -472,5 +468,51 @@ async fn clients_believing_what_they_hear_believe_the_truth() {
         // And asked, they all hear the same.
         client.ask("UID FETCH 1:* FLAGS").await;
         assert_eq!(client.believed(), truth);
+    }
+}
+
+#[tokio::test]
+async fn noise_ends_no_session_but_by_the_rules() {
+    let seed = std::env::var("EPOST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x0dd5_0fd5_u64);
+    println!("EPOST_SEED={seed}");
+    let mut draw = generator(seed);
+    let world = World::new().await;
+    let pieces: [&[u8]; 16] = [
+        b"a NOOP\r\n",
+        b"b SELECT INBOX\r\n",
+        b"c FETCH 1:* (BODY[] ENVELOPE BODYSTRUCTURE)\r\n",
+        b"d APPEND INBOX {9+}\r\n",
+        b"A: b\r\n\r\nx",
+        b"\r\n",
+        b"\n",
+        b"\0",
+        b"{3}\r\n",
+        b"{70000+}\r\n",
+        b"e SEARCH BODY x\r\n",
+        b"f IDLE\r\n",
+        b"DONE\r\n",
+        b"g UID STORE 1:* FLAGS (k)\r\n",
+        b"\xff(\"",
+        b"h AUTHENTICATE PLAIN\r\n",
+    ];
+    for _ in 0..150 {
+        let (mut client, session) = if draw(2) == 0 { world.log_in_watched().await } else { world.connect_watched() };
+        for _ in 0..draw(40) {
+            let piece = pieces[draw(pieces.len() as u64) as usize];
+            let length = if draw(4) == 0 { draw(piece.len() as u64 + 1) as usize } else { piece.len() };
+            client.send(&piece[..length]).await;
+        }
+        client.hang_up().await;
+        // The session's own task ends, and not by a panic.
+        session.await.unwrap();
+    }
+}
+
+/// Numbers below a bound, the same for the same seed.
+fn generator(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed;
+    move |below| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
     }
 }
