@@ -4,10 +4,17 @@
 //! answers alone: that is what the sessions are checked against.
 
 use super::{Counters, Service, serve};
-use crate::account::Accounts;
+use crate::account::{self, Account, Accounts, Remembered, Services};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use post::store::memory::MemoryStore;
+use net::id::Id;
+use net::past::block::Trust;
+use net::ring::{Parameters, RingDocument};
+use post::entropy::Entropy;
+use post::identity::keyfile::{KeyFile, PasswordCost};
+use post::identity::organisation::{enrol_user, found};
+use post::seal::{RingSecret, Sealing};
+use post::store::memory::{Counts, MemoryStore};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +22,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+const NOW_S: u64 = 1_790_000_000;
+const USER: &str = "alice@epost.test";
+const PASSWORD: &str = "correct horse";
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Cheap: these tests are not about guessing passwords.
+const COST: PasswordCost = PasswordCost { memory_kib: 64, passes: 1, lanes: 1 };
+
 const PIPE_BYTES: usize = 16 * 1024;
 const WIDE_PIPE_BYTES: usize = 16 * 1024 * 1024;
 
 /// One account, and the service in front of it.
 pub(crate) struct World {
+    store: MemoryStore,
     accounts: Accounts<MemoryStore>,
     service: Service<MemoryStore>,
     counters: Arc<Counters>,
@@ -39,23 +54,55 @@ pub(crate) struct Client {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let accounts = Accounts::temporary(MemoryStore::new(1_000_000));
+        let mut entropy = Entropy::new([1; 32]);
+        let founded = found("epost.test", "epost.test", Parameters::DEFAULT, NOW_S, &mut entropy).unwrap();
+        let ring = RingDocument::decode_verified(&founded.document, &founded.authority.public_key()).unwrap();
+        let trust = || Trust::new(founded.authority.public_key(), &ring);
+        let store = MemoryStore::new(NOW_S * 1_000_000);
+        store.set_trust(trust());
+        let secrets = enrol_user(&founded.authority, &founded.document, USER, 1, NOW_S, &mut entropy).unwrap();
+        let mut key_file = KeyFile::new(&secrets, &mut entropy);
+        key_file.add_password(&secrets.master, PASSWORD.as_bytes(), COST, &mut entropy).unwrap();
+        let services = Services {
+            store: Arc::new(store.clone()),
+            sealing: Sealing { ring: ring.ring, shared: Some(RingSecret::new(1, [9; 32])) },
+            trust: trust(),
+            lease_s: 28 * 86_400,
+            node: Id([7; 20]),
+            domain: "epost.test".to_owned(),
+            hostname: "node.epost.test".to_owned(),
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            counters: account::Counters::default(),
+        };
+        let account = Account::start(Arc::new(services), secrets, Remembered::nothing()).await.unwrap();
+        let accounts = Accounts::new([key_file], [3; 32]);
+        accounts.opened(account);
         let counters = Arc::new(Counters::default());
         let service = Service::new(accounts.clone(), Arc::clone(&counters));
-        Self { accounts, service, counters, stop: watch::Sender::new(false) }
+        Self { store, accounts, service, counters, stop: watch::Sender::new(false) }
     }
 
     pub(crate) fn credentials(&self) -> (String, String) {
-        ("alice".to_owned(), "secret".to_owned())
+        (USER.to_owned(), PASSWORD.to_owned())
     }
 
     /// Whether writes to the store reach their quorum.
     pub(crate) fn set_writable(&self, writable: bool) {
-        self.accounts.account().set_unavailable(!writable);
+        self.store.set_writable(writable);
     }
 
-    pub(crate) async fn message_bytes_max(&self) -> usize {
-        self.accounts.account().message_bytes_max()
+    /// Whether the store answers at all.
+    pub(crate) fn set_reachable(&self, reachable: bool) {
+        self.store.set_reachable(reachable);
+    }
+
+    /// What has been asked of the store so far.
+    pub(crate) fn store_counts(&self) -> Counts {
+        self.store.counts()
+    }
+
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        MESSAGE_BYTES_MAX
     }
 
     /// A response of SASL PLAIN.

@@ -53,11 +53,12 @@ impl<S: ObjectStore> Session<S> {
     }
 
     pub(super) async fn delete(&mut self, account: &Account<S>, name: &str) -> Completion {
+        let is_selected = self.selected.as_ref().is_some_and(|selected| selected.folder.name() == name);
         if let Err(error) = account.delete(name).await {
             return refused(&error);
         }
-        // Whoever deletes the folder he stands in knows it; other sessions are told by BYE.
-        if self.has_lost_folder() || self.selected.as_ref().is_some_and(|selected| selected.folder.name() == name) {
+        if is_selected {
+            // Whoever deletes the folder he stands in knows it; other sessions are told by BYE.
             self.selected = None;
         }
         Completion::ok("DELETE completed")

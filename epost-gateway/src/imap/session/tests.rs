@@ -310,7 +310,7 @@ async fn malformed_commands_are_refused_and_the_session_goes_on() {
 async fn messages_too_large_are_refused_and_skipped() {
     let world = World::new().await;
     let mut client = world.log_in().await;
-    let size = world.message_bytes_max().await + 1;
+    let size = world.message_bytes_max() + 1;
     client.send(format!("a APPEND INBOX {{{size}}}\r\n").as_bytes()).await;
     assert!(client.read().await.starts_with("a NO [TOOBIG]"), "before it is sent");
     client.send(format!("b APPEND INBOX {{{size}+}}\r\n").as_bytes()).await;
@@ -369,6 +369,43 @@ async fn storage_below_quorum_is_said_so_and_loses_nothing() {
     world.set_writable(true);
     assert!(client.ask("STORE 1 +FLAGS (\\Seen)").await.1.starts_with("OK"));
     assert_eq!(client.ask("SEARCH SEEN").await.0, ["* SEARCH 1\r\n"]);
+}
+
+#[tokio::test]
+async fn a_listing_reads_no_message_and_reading_many_is_one_commit() {
+    let world = World::new().await;
+    let mut client = world.log_in().await;
+    for number in 0..5 {
+        let message = format!("Subject: s{number}\r\nContent-Type: text/plain\r\n\r\n{}", "body\r\n".repeat(2_000));
+        client.append("INBOX", "", &message).await;
+    }
+    client.ask("SELECT INBOX").await;
+    let before = world.store_counts();
+    let listing =
+        "UID FETCH 1:* (FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE BODY.PEEK[HEADER.FIELDS (Subject)])";
+    assert_eq!(client.ask(listing).await.0.len(), 5);
+    assert_eq!(client.ask("SEARCH SUBJECT s3 SMALLER 100000 UNSEEN").await.0, ["* SEARCH 4\r\n"]);
+    assert_eq!(world.store_counts().get, before.get, "everything is in the index");
+    assert_eq!(client.ask("FETCH 1:5 BODY[]").await.0.len(), 10, "five messages, and \\Seen of each");
+    let after = world.store_counts();
+    assert!(after.get >= before.get + 5);
+    assert_eq!(after.put_signed, before.put_signed + 1, "one head for all five");
+}
+
+#[tokio::test]
+async fn with_storage_out_of_reach_what_is_known_is_still_told() {
+    let world = World::new().await;
+    let mut client = world.log_in().await;
+    client.append("INBOX", "", "Subject: known\r\n\r\nnot known").await;
+    client.ask("SELECT INBOX").await;
+    world.set_reachable(false);
+    let (answers, done) = client.ask("FETCH 1 (UID ENVELOPE BODYSTRUCTURE)").await;
+    assert!(done.starts_with("OK") && answers[0].contains("known"), "{done}");
+    let (answers, done) = client.ask("FETCH 1 BODY[]").await;
+    assert!(done.starts_with("NO [UNAVAILABLE]") && answers.is_empty(), "{done} {answers:?}");
+    assert!(client.ask("SEARCH BODY known").await.1.starts_with("NO [UNAVAILABLE]"));
+    world.set_reachable(true);
+    assert!(client.ask("FETCH 1 BODY[]").await.1.starts_with("OK"));
 }
 
 #[tokio::test]
