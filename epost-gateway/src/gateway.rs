@@ -184,10 +184,9 @@ impl Gateway {
         stopping: &watch::Receiver<bool>,
         registry: &Registry,
     ) -> Result<(), GatewayError> {
-        let limits = smtp::Limits::default();
-        let submission = smtp::Service::new(self.accounts.clone(), &mail.domain, &mail.hostname, limits);
+        let limits = smtp::Limits { message_bytes_max: mail.message_bytes_max, ..smtp::Limits::default() };
+        let submission = smtp::Service::new(self.accounts.clone(), &mail.domain, &mail.hostname, limits, registry);
         let imap_counters = Arc::new(imap::Counters::default());
-        show_smtp(&submission, registry);
         show_imap(&imap_counters, registry);
         for account in &config.account {
             for (address, mode) in [(account.smtp_starttls, TlsMode::StartTls), (account.smtp_tls, TlsMode::Implicit)] {
@@ -328,11 +327,6 @@ fn show(services: &Arc<Services<RingStore>>, accounts: &Accounts<RingStore>, reg
     registry.reading("queue_outbox", "mails waiting to be sent", move || {
         counted.all().iter().map(|account| account.outbox_len() as u64).sum()
     });
-}
-
-fn show_smtp(submission: &Arc<smtp::Service<Accounts<RingStore>>>, registry: &Registry) {
-    let submission = submission.clone();
-    registry.readings("smtp", "SMTP submission", move || submission.counters().snapshot());
 }
 
 fn show_imap(counters: &Arc<imap::Counters>, registry: &Registry) {
