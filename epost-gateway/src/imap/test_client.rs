@@ -74,7 +74,8 @@ impl World {
             message_bytes_max: MESSAGE_BYTES_MAX,
             counters: account::Counters::default(),
         };
-        let account = Account::start(Arc::new(services), secrets, Remembered::nothing()).await.unwrap();
+        let account =
+            Account::start(Arc::new(services), Arc::new(secrets), Arc::new(Remembered::nothing())).await.unwrap();
         let accounts = Accounts::new([key_file], [3; 32]);
         accounts.opened(account);
         let counters = Arc::new(Counters::default());
