@@ -23,6 +23,7 @@ use post::store::ObjectStore;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep};
 
 /// Changes waiting for one journal; more wait in their callers.
 const QUEUE_MAX: usize = 256;
@@ -30,6 +31,9 @@ const QUEUE_MAX: usize = 256;
 const GROUP_MAX: usize = 128;
 /// Waits between attempts at a write whose outcome is unknown, before the callers hear of it.
 const RESOLVE_WAITS_MS: [u64; 4] = [200, 400, 800, 1600];
+/// No further attempt begins this long after the first one: below the quorum the ring takes many seconds over each,
+/// and a mail client waits a minute or two for its answer.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A state being changed.
 pub(crate) struct Draft<T: JournalState> {
@@ -208,9 +212,9 @@ impl<S: ObjectStore, T: JournalState + 'static, F: Fn(&T)> Task<S, T, F> {
 
     /// Commits `first` and the changes that wait behind it. Returns an order of another sort, met on the way.
     async fn group(&mut self, first: Change<T>, queue: &mut mpsc::Receiver<Order<T>>) -> Option<Order<T>> {
-        if let Err(error) = self.settle().await {
-            first(&mut Draft::new(self.publish.borrow().clone()))(Err(error));
-            return None;
+        if let Err(error) = self.settle(Instant::now()).await {
+            first(&mut Draft::new(self.publish.borrow().clone()))(Err(error.clone()));
+            return self.refuse_waiting(queue, &error);
         }
         let mut draft = Draft::new(self.publish.borrow().clone());
         let mut answers = vec![first(&mut draft)];
@@ -229,23 +233,40 @@ impl<S: ObjectStore, T: JournalState + 'static, F: Fn(&T)> Task<S, T, F> {
         for answer in answers {
             answer(committed.clone());
         }
-        other
+        match committed {
+            Err(error) if other.is_none() && self.journal.is_unresolved() => self.refuse_waiting(queue, &error),
+            _ => other,
+        }
+    }
+
+    /// Answers the changes that waited while a write's outcome could not be found out: one after the other, each
+    /// would wait as long again. Returns an order of another sort, met on the way.
+    fn refuse_waiting(&self, queue: &mut mpsc::Receiver<Order<T>>, error: &AccountError) -> Option<Order<T>> {
+        loop {
+            match queue.try_recv() {
+                Ok(Order::Change(change)) => change(&mut Draft::new(self.publish.borrow().clone()))(Err(error.clone())),
+                Ok(order) => return Some(order),
+                Err(_) => return None,
+            }
+        }
     }
 
     async fn commit(&mut self, effects: &[T::Effect]) -> Result<(), AccountError> {
         if effects.is_empty() {
             return Ok(());
         }
+        let begun = Instant::now();
         let committed = self.journal.commit(effects).await;
         self.publish();
         match committed {
-            Err(JournalError::Log(LogError::Unresolved)) => self.settle().await,
+            Err(JournalError::Log(LogError::Unresolved)) => self.settle(begun).await,
             committed => committed.map_err(AccountError::from),
         }
     }
 
     /// Finds out about a write whose outcome is unknown, by making the very same write again, a few times.
-    async fn settle(&mut self) -> Result<(), AccountError> {
+    /// At least once, however long ago the write began.
+    async fn settle(&mut self, begun: Instant) -> Result<(), AccountError> {
         if !self.journal.is_unresolved() {
             return Ok(());
         }
@@ -255,9 +276,8 @@ impl<S: ObjectStore, T: JournalState + 'static, F: Fn(&T)> Task<S, T, F> {
                     self.publish();
                     return Ok(());
                 }
-                Err(JournalError::Log(LogError::Unresolved)) => {
-                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                }
+                Err(JournalError::Log(LogError::Unresolved)) if begun.elapsed() > RESOLVE_PATIENCE => break,
+                Err(JournalError::Log(LogError::Unresolved)) => sleep(Duration::from_millis(wait_ms)).await,
                 Err(error) => return Err(error.into()),
             }
         }

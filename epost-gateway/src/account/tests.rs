@@ -168,6 +168,30 @@ async fn claim_67_nothing_is_told_unless_everything_is_stored() {
     assert!(first_told > 0);
 }
 
+/// While the outcome of a write cannot be found out, those who wait behind it hear so together with those who made it,
+/// instead of each after another search; and nothing is lost by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_behind_an_unresolved_write_is_not_kept_waiting() {
+    let mut org = Org::new();
+    let (alice, _bob) = alice_and_bob(&mut org).await;
+    let before = org.store.written().len();
+    org.store.fail_writes_after(1, Loss::Lost);
+    let mut changes = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let alice = alice.clone();
+        changes.spawn(async move { alice.create(&format!("Folder {number}"), None).await });
+    }
+    while let Some(changed) = changes.join_next().await {
+        assert_eq!(changed.expect("no panic"), Err(AccountError::Unavailable));
+    }
+    // A record, its head, the attempts to resolve it; and as many once more for those who came too late for that.
+    let written = org.store.written().len() - before;
+    assert!(written <= 2 + 4 + 4, "{written} writes");
+    org.store.heal();
+    alice.create("Later", None).await.expect("the unresolved write stands, and so does the next");
+    assert!(alice.folders().iter().any(|folder| folder.name == "Later"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_are_there_after_a_restart() {
     let mut org = Org::new();
