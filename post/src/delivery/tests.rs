@@ -1,4 +1,4 @@
-//! Goal: C47, C48 and C56; that what is altered, forged, replayed or passed on is not believed. Method: two
+//! Goal: C47, C48, C56 and C73; that what is altered, forged, replayed or passed on is not believed. Method: two
 //! accounts over a recording store, each check broken in turn by whoever could try; packets against random bytes.
 
 use super::notification::{Letter, Notification, NotificationError, check_outer, open, recipient_of, seal};
@@ -38,6 +38,81 @@ fn notified() -> (Testbed, Secrets, Secrets, Bytes) {
     let (alice, bob) = (bed.enrol(ALICE), bed.enrol(BOB));
     let sealed = seal(&alice, &contact(&bed, BOB), &letter(1), START, &mut bed.entropy()).unwrap();
     (bed, alice, bob, sealed)
+}
+
+/// What only the recipient gets to see, read by hand.
+fn inside(recipient: &Secrets, sealed: &[u8]) -> Zeroizing<Vec<u8>> {
+    let (_, body, _) = split_signed(sealed, b"ePN1").unwrap();
+    let mut decoder = minicbor::Decoder::new(body);
+    decoder.array().unwrap();
+    let (header, ciphertext) = (decoder.bytes().unwrap(), decoder.bytes().unwrap());
+    recipient.kem[0].open(b"ePOST 2026 notification", header, ciphertext).unwrap()
+}
+
+/// An inside in a new outside, as whoever has these keys can make it.
+fn reseal(
+    bed: &Testbed,
+    to: &Contact,
+    inner: &[u8],
+    certificate: &[u8],
+    signing: &ed25519_dalek::SigningKey,
+) -> Vec<u8> {
+    let mut header = minicbor::Encoder::new(Vec::new());
+    header.map(4).unwrap().u8(0).unwrap().str(to.address()).unwrap().u8(1).unwrap().u32(1).unwrap();
+    header.u8(2).unwrap().u64(START_S + 60).unwrap().u8(3).unwrap().bytes(certificate).unwrap();
+    let header = header.into_writer();
+    let sealed = to.kem().seal(b"ePOST 2026 notification", &header, inner, &mut bed.entropy()).unwrap();
+    let mut outer = b"ePN1".to_vec();
+    let mut cbor = minicbor::Encoder::new(&mut outer);
+    cbor.array(2).unwrap().bytes(&header).unwrap().bytes(&sealed).unwrap();
+    let signature = ed25519_dalek::Signer::sign(signing, &outer);
+    outer.extend_from_slice(&signature.to_bytes());
+    outer
+}
+
+/// The record of the paper, {A, B, S, T, H, H(X), sig}: what alice signed for bob. The subject is in the message,
+/// which the root and the reference name.
+#[derive(Clone)]
+struct Record {
+    sender: String,
+    recipient: String,
+    time: Micros,
+    id: [u8; 32],
+    root: [u8; 32],
+    message: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl Record {
+    fn read(inner: &[u8]) -> Record {
+        let (_, body, signature) = split_signed(inner, b"ePI1").unwrap();
+        let mut cbor = minicbor::Decoder::new(body);
+        assert_eq!(cbor.map().unwrap(), Some(6));
+        let key = |cbor: &mut minicbor::Decoder<'_>, number| assert_eq!(cbor.u8().unwrap(), number);
+        key(&mut cbor, 0);
+        let sender = cbor.str().unwrap().to_owned();
+        key(&mut cbor, 1);
+        let recipient = cbor.str().unwrap().to_owned();
+        key(&mut cbor, 2);
+        let time = cbor.u64().unwrap();
+        key(&mut cbor, 3);
+        let id = cbor.bytes().unwrap().try_into().unwrap();
+        key(&mut cbor, 4);
+        let root = cbor.bytes().unwrap().try_into().unwrap();
+        key(&mut cbor, 5);
+        let message = cbor.bytes().unwrap().to_vec();
+        Record { sender, recipient, time, id, root, message, signature: signature.to_vec() }
+    }
+
+    fn write(&self) -> Vec<u8> {
+        let mut inner = b"ePI1".to_vec();
+        let mut cbor = minicbor::Encoder::new(&mut inner);
+        cbor.map(6).unwrap().u8(0).unwrap().str(&self.sender).unwrap().u8(1).unwrap().str(&self.recipient).unwrap();
+        cbor.u8(2).unwrap().u64(self.time).unwrap().u8(3).unwrap().bytes(&self.id).unwrap();
+        cbor.u8(4).unwrap().bytes(&self.root).unwrap().u8(5).unwrap().bytes(&self.message).unwrap();
+        inner.extend_from_slice(&self.signature);
+        inner
+    }
 }
 
 /// Lets bob's node answer what is told to it, as a gateway does: open, take in once, acknowledge.
@@ -236,26 +311,57 @@ fn nobody_passes_a_notification_off_as_her_own_or_to_another() {
     let opened = open(&bob, &bed.trust, &sealed, START).unwrap();
     assert_eq!(open(&carol, &bed.trust, &sealed, START).unwrap_err(), NotificationError::WrongRecipient);
     // Bob seals alice's signed inside anew, to carol, under his own outside or a copy of hers.
-    let (_, body, _) = split_signed(&sealed, b"ePN1").unwrap();
-    let mut decoder = minicbor::Decoder::new(body);
-    decoder.array().unwrap();
-    let (header, ciphertext) = (decoder.bytes().unwrap(), decoder.bytes().unwrap());
-    let inner = bob.kem[0].open(b"ePOST 2026 notification", header, ciphertext).unwrap();
+    let inner = inside(&bob, &sealed);
     for certificate in [&bob.certificate, &alice.certificate] {
-        let mut header = minicbor::Encoder::new(Vec::new());
-        header.map(4).unwrap().u8(0).unwrap().str("carol@epost.test").unwrap().u8(1).unwrap().u32(1).unwrap();
-        header.u8(2).unwrap().u64(START_S + 60).unwrap().u8(3).unwrap().bytes(certificate).unwrap();
-        let header = header.into_writer();
-        let to_carol = contact(&bed, "carol@epost.test");
-        let sealed = to_carol.kem().seal(b"ePOST 2026 notification", &header, &inner, &mut bed.entropy()).unwrap();
-        let mut outer = b"ePN1".to_vec();
-        let mut cbor = minicbor::Encoder::new(&mut outer);
-        cbor.array(2).unwrap().bytes(&header).unwrap().bytes(&sealed).unwrap();
-        let signature = ed25519_dalek::Signer::sign(&bob.signing, &outer);
-        outer.extend_from_slice(&signature.to_bytes());
+        let outer = reseal(&bed, &contact(&bed, "carol@epost.test"), &inner, certificate, &bob.signing);
         assert_eq!(open(&carol, &bed.trust, &outer, START).unwrap_err(), NotificationError::NotSigned);
     }
     assert_eq!(opened.sender, ALICE);
+}
+
+/// C73: only bob opens alice's record, no field of it can be altered, and carol cannot send it on as her own.
+#[test]
+fn claim_73_a_record_is_for_its_recipient_whole_and_its_senders() {
+    let (bed, alice, bob, sealed) = notified();
+    let carol = bed.enrol("carol@epost.test");
+    for other in [&carol, &alice] {
+        assert_eq!(open(other, &bed.trust, &sealed, START).unwrap_err(), NotificationError::WrongRecipient);
+    }
+    let under_his_name = Secrets { address: BOB.into(), ..bed.enrol("mallory@epost.test") };
+    assert_eq!(open(&under_his_name, &bed.trust, &sealed, START).unwrap_err(), NotificationError::DoesNotOpen);
+
+    // The forger may even have alice's signature over any outside: the one inside must hold alone.
+    let to_bob = contact(&bed, BOB);
+    let record = Record::read(&inside(&bob, &sealed));
+    let opened = |record: &Record, certificate: &[u8], signing| {
+        let outer = reseal(&bed, &to_bob, &record.write(), certificate, signing);
+        open(&bob, &bed.trust, &outer, START).map(|notification| notification.sender)
+    };
+    let as_alice = |record: &Record| opened(record, &alice.certificate, &alice.signing);
+    assert_eq!(as_alice(&record).as_deref(), Ok(ALICE), "control: written anew and unaltered, it is believed");
+    let altered: [(&str, fn(&mut Record)); 7] = [
+        ("sender", |record| record.sender = carol_address()),
+        ("recipient", |record| record.recipient = carol_address()),
+        ("time", |record| record.time += 1),
+        ("id", |record| record.id[31] ^= 1),
+        ("root", |record| record.root[0] ^= 0x80),
+        ("message", |record| record.message[3] ^= 4),
+        ("signature", |record| record.signature[63] ^= 1),
+    ];
+    for (field, alter) in altered {
+        let mut forged = record.clone();
+        alter(&mut forged);
+        assert_eq!(as_alice(&forged), Err(NotificationError::NotSigned), "{field} was altered");
+    }
+
+    // Carol sends it on in an outside of her own: as it is, and with her name in it.
+    let as_carol = |record: &Record| opened(record, &carol.certificate, &carol.signing);
+    assert_eq!(as_carol(&record), Err(NotificationError::NotSigned));
+    assert_eq!(as_carol(&Record { sender: carol_address(), ..record.clone() }), Err(NotificationError::NotSigned));
+}
+
+fn carol_address() -> String {
+    "carol@epost.test".into()
 }
 
 #[test]
