@@ -268,7 +268,7 @@ async fn a_certificate_out_of_time_is_refused_and_one_in_grace_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_ring_document_ends_what_it_no_longer_admits() {
     let mut organisation = Organisation::with_members(1, 3);
-    let (mut one, two) = (Station::member(&organisation, 1), Station::member(&organisation, 2));
+    let (mut one, mut two) = (Station::member(&organisation, 1), Station::member(&organisation, 2));
     let mut three = Station::member(&organisation, 3);
     for station in [&two, &three] {
         station.quic.send(0, node_id(1), tell(1, 1));
@@ -279,6 +279,8 @@ async fn a_newer_ring_document_ends_what_it_no_longer_admits() {
     organisation.ring.epoch += 1;
     one.quic.adopt(organisation.directory());
     while !matches!(one.next().await, Seen::Down(id) if id == node_id(2)) {}
+    // What is sent before the other end has noticed goes down with the old connection.
+    while !matches!(two.next().await, Seen::Down(id) if id == node_id(1)) {}
     two.quic.send(0, node_id(1), tell(1, 2));
     // Once for the connection that stood, once for the new attempt.
     one.counted("refused_peers", "revoked", 2).await;
