@@ -80,11 +80,15 @@ fn claim_74_nothing_is_in_clear_on_wire_or_disk() {
     assert!(found.is_empty(), "in clear on disk: {found:?}");
 }
 
-/// Every file below `dir` that holds one of the words, and which; up.json, where the passwords are meant to be, apart.
+/// Every file below `dir` that holds one of the words, and which. Apart from them are the two files where the passwords
+/// of `up`'s users are meant to be, to be told again by the next run; nobody but their owner may read those.
 fn files_with(dir: &Path, words: &[&str]) -> Vec<(PathBuf, usize)> {
+    use std::os::unix::fs::PermissionsExt;
     let mut found = Vec::new();
     for file in files(dir) {
-        if file.file_name().is_some_and(|name| name == "up.json") {
+        if ["up.json", "users.toml"].iter().any(|name| file == dir.join(name)) {
+            let mode = fs::metadata(&file).expect("a file").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "others may read {}", file.display());
             continue;
         }
         let Ok(bytes) = fs::read(&file) else { continue };

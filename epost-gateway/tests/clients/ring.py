@@ -20,7 +20,8 @@ DICE = random.Random(SEED)
 # One number per run, so that scripts sharing a ring do not meet in each other's folders and messages.
 RUN = "%d-%d" % (SEED, os.getpid())
 PATIENCE_S = 60
-SOCKET_TIMEOUT_S = 60
+# RFC 5321 lets a client wait 10 minutes for the answer to its mail; programs that people use wait one or two.
+SOCKET_TIMEOUT_S = 100
 # imaplib refuses lines over a megabyte by default; FETCH of many flags may be longer.
 imaplib._MAXLINE = 20_000_000
 
