@@ -63,6 +63,10 @@ impl Workshop {
         if is_quick(&job) {
             return Some(compute(&job, &self.admission));
         }
+        if !inbox.expect_computed() {
+            self.inline.increment();
+            return Some(compute(&job, &self.admission));
+        }
         let work = Work { op, job, inbox: inbox.clone() };
         let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let sent =
@@ -71,6 +75,7 @@ impl Workshop {
             Ok(()) => None,
             Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => {
                 self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                inbox.forgo_computed();
                 self.inline.increment();
                 Some(compute(&work.job, &self.admission))
             }

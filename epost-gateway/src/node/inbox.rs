@@ -7,8 +7,7 @@
 //! The alarm costs a system call only when the thread sleeps, so a burst of events wakes it once.
 
 use super::limits::{
-    COMMAND_BYTES_MAX, COMMANDS_MAX, COMPUTE_WAITING_MAX, COMPUTE_WORKERS, EVENT_BYTES_MAX, EVENTS_MAX,
-    PEER_EVENTS_MAX, SLEEP_TIME,
+    COMMAND_BYTES_MAX, COMMANDS_MAX, COMPUTE_UNDER_WAY_MAX, EVENT_BYTES_MAX, EVENTS_MAX, PEER_EVENTS_MAX, SLEEP_TIME,
 };
 use super::status::{Counter, Registry};
 use super::transport::Receiver;
@@ -49,6 +48,8 @@ pub(super) struct Inbox {
     orders: ArrayQueue<Order>,
     order_bytes: AtomicUsize,
     computed: ArrayQueue<(OpId, ComputeResult)>,
+    /// Computations given to the workers whose results have not been taken yet; `computed` has a place for each.
+    computing: AtomicUsize,
     stopping: AtomicBool,
     alarm: Alarm,
     messages_full: Counter,
@@ -63,7 +64,8 @@ impl Inbox {
             peers: ArrayQueue::new(PEER_EVENTS_MAX),
             orders: ArrayQueue::new(COMMANDS_MAX),
             order_bytes: AtomicUsize::new(0),
-            computed: ArrayQueue::new(COMPUTE_WAITING_MAX + COMPUTE_WORKERS),
+            computed: ArrayQueue::new(COMPUTE_UNDER_WAY_MAX),
+            computing: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             alarm: Alarm::default(),
             messages_full: registry.drops("overlay thread's message queue full"),
@@ -121,14 +123,31 @@ impl Inbox {
         Some(order)
     }
 
+    /// Takes the place of one more computation's result; false if there is none, and the work must be done elsewhere.
+    pub(super) fn expect_computed(&self) -> bool {
+        let has_place = self.computing.fetch_add(1, Ordering::Relaxed) < COMPUTE_UNDER_WAY_MAX;
+        if !has_place {
+            self.forgo_computed();
+        }
+        has_place
+    }
+
+    /// Gives back a place that was taken in vain.
+    pub(super) fn forgo_computed(&self) {
+        let before = self.computing.fetch_sub(1, Ordering::Relaxed);
+        assert!(before > 0);
+    }
+
     pub(super) fn computed(&self, op: OpId, result: ComputeResult) {
         let pushed = self.computed.push((op, result));
-        assert!(pushed.is_ok(), "there is room for every computation that may be under way");
+        assert!(pushed.is_ok(), "a place was taken for every computation under way");
         self.alarm.ring();
     }
 
     pub(super) fn next_computed(&self) -> Option<(OpId, ComputeResult)> {
-        self.computed.pop()
+        let computed = self.computed.pop()?;
+        self.forgo_computed();
+        Some(computed)
     }
 
     /// Wakes the thread: something waits for it elsewhere.

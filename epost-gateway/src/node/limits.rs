@@ -99,6 +99,9 @@ pub const STORAGE_WAITING_MAX: usize = 16_384;
 pub const STORAGE_BYTES_MAX: usize = 256 << 20;
 /// Computations waiting for a worker; beyond it the overlay thread computes itself.
 pub const COMPUTE_WAITING_MAX: usize = 1024;
+/// Computations of one machine that wait, are worked on, or whose results wait for the overlay thread; beyond it the
+/// overlay thread computes itself.
+pub const COMPUTE_UNDER_WAY_MAX: usize = 2048;
 /// Bytes of objects waiting for a worker; beyond it the overlay thread computes itself.
 pub const COMPUTE_BYTES_MAX: usize = 256 << 20;
 /// Content blocks up to this size are checked by the overlay thread itself: hashing them takes less than the hop.
@@ -161,5 +164,6 @@ const _: () = {
     assert!(STORAGE_UNDER_WAY_MAX <= STORAGE_WAITING_MAX);
     assert!(STORAGE_UNDER_WAY_MAX <= engine::limits::MAILBOX, "the engine gives each port what it asks for");
     assert!(WEIGHT_MAX <= STORAGE_UNDER_WAY_MAX / 64, "each machine has a fair share");
+    assert!(COMPUTE_WAITING_MAX + COMPUTE_WORKERS <= COMPUTE_UNDER_WAY_MAX);
     assert!(CLOCK_TRUST_TIME.as_secs() >= CLOCK_JUMP_MIN_S);
 };

@@ -4,7 +4,9 @@
 //! (`net`).
 
 use super::*;
-use crate::node::limits::{COMMANDS_MAX, DELIVERIES_MAX, STORAGE_WAITING_MAX};
+use crate::node::limits::{
+    COMMANDS_MAX, COMPUTE_INLINE_BYTES_MAX, COMPUTE_UNDER_WAY_MAX, DELIVERIES_MAX, STORAGE_WAITING_MAX,
+};
 use crate::node::start::Ending;
 use crate::node::transport::{Admission, Directory};
 use bytes::Bytes;
@@ -75,14 +77,7 @@ impl Bench {
         };
         let engine = Engine::open(settings).unwrap();
         let registry = Registry::default();
-        let ring = RingDocument {
-            ring: [1; 16],
-            epoch: 1,
-            parameters: Parameters::DEFAULT,
-            members: vec![],
-            revocations: vec![],
-            domain: "epost.test".into(),
-        };
+        let ring = ring();
         let admission = Arc::new(Admission::new(Arc::new(Directory::new(Arc::new(ring.clone()), [0; 32])), &registry));
         let (ended, ending) = watch::channel(false);
         let ended = Arc::new(ended);
@@ -160,6 +155,17 @@ impl Bench {
         self.inbox.stop();
         self.thread.take().unwrap().join().unwrap();
         assert!(*self.ending.borrow());
+    }
+}
+
+fn ring() -> RingDocument {
+    RingDocument {
+        ring: [1; 16],
+        epoch: 1,
+        parameters: Parameters::DEFAULT,
+        members: vec![],
+        revocations: vec![],
+        domain: "epost.test".into(),
     }
 }
 
@@ -286,6 +292,36 @@ fn blocks_are_checked_whoever_does_it() {
     let good = |version| ComputeResult::Verified { version };
     assert_eq!(results.into_values().collect::<Vec<_>>(), [good(0), wrong.clone(), good(0), wrong, good(9)]);
     bench.stop();
+}
+
+/// The machine asks for more than all queues hold, and looks at no result before it has asked for the last.
+#[test]
+fn results_that_nobody_takes_stop_no_worker() {
+    let registry = Registry::default();
+    let (ended, ending) = watch::channel(false);
+    let ended = Arc::new(ended);
+    let admission = Arc::new(Admission::new(Arc::new(Directory::new(Arc::new(ring()), [0; 32])), &registry));
+    let (workshop, workers) = Workshop::open(&admission, || Ending::new(&ended), &registry).unwrap();
+    let inbox = Arc::new(Inbox::new(&registry));
+    let (key, value) = content(COMPUTE_INLINE_BYTES_MAX + 1);
+    let count = COMPUTE_UNDER_WAY_MAX as u64 + 1_000;
+    let mut done = 0;
+    for op in 0..count {
+        let job = ComputeJob::Verify { key, value: value.clone() };
+        done += u64::from(workshop.submit(OpId(op), job, &inbox).is_some());
+    }
+    while done < count {
+        match inbox.next_computed() {
+            Some((_, result)) => {
+                assert_eq!(result, ComputeResult::Verified { version: 0 });
+                done += 1;
+            }
+            None => inbox.sleep(Duration::from_secs(1)),
+        }
+        assert!(!*ending.borrow(), "a worker has died");
+    }
+    drop(workshop);
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
 }
 
 #[test]
