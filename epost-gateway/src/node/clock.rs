@@ -36,7 +36,8 @@ impl Clock {
     }
 }
 
-fn wall() -> Micros {
+/// The system time, which may go backwards.
+pub(super) fn wall() -> Micros {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
 }
 

@@ -13,7 +13,7 @@
 //! every drop is counted.
 
 use super::client::{Answer, Delivery};
-use super::clock::Clock;
+use super::clock::{Clock, wall};
 use super::compute::Workshop;
 use super::inbox::{Inbox, Order};
 use super::limits::{COMMANDS_UNDER_WAY_MAX, DELIVERY_BYTES_MAX, SLEEP_TIME, TURN};
@@ -162,7 +162,7 @@ impl<M: Machine> Running<M> {
             self.handle(Event::Timer(timer));
             worked = true;
         }
-        if let Some(due) = self.driver.sweeper.as_mut().and_then(|sweeper| sweeper.due(now)) {
+        if let Some(due) = self.driver.sweeper.as_mut().and_then(|sweeper| sweeper.due(now, wall())) {
             self.driver.storage.sweep(due);
         }
         worked

@@ -42,8 +42,9 @@ impl Sweeper {
         self.next
     }
 
-    /// The sweep that is due now, if one is.
-    pub(super) fn due(&mut self, now: Micros) -> Option<Due> {
+    /// The sweep that is due now, if one is. `wall` is the system's clock, which may have been set back behind `now` after
+    /// it had run ahead: what a clock says that was since corrected ends no lease.
+    pub(super) fn due(&mut self, now: Micros, wall: Micros) -> Option<Due> {
         if now < self.next {
             return None;
         }
@@ -55,7 +56,7 @@ impl Sweeper {
         self.next = now + self.period;
         let confirm = !self.confirmed && now - self.at_work_since >= micros(CLOCK_TRUST_TIME);
         self.confirmed |= confirm;
-        Some(Due { now_s: now / 1_000_000, confirm })
+        Some(Due { now_s: now.min(wall) / 1_000_000, confirm })
     }
 }
 
@@ -82,9 +83,9 @@ mod tests {
         let mut now = start;
         let mut confirmed_after = Vec::new();
         for _ in 0..200 {
-            let due = sweeper.due(now).expect("due each minute");
+            let due = sweeper.due(now, now).expect("due each minute");
             assert_eq!(due.now_s, now / SECOND);
-            assert_eq!(sweeper.due(now + 59 * SECOND), None);
+            assert_eq!(sweeper.due(now + 59 * SECOND, now + 59 * SECOND), None);
             if due.confirm {
                 confirmed_after.push((now - start) / SECOND);
             }
@@ -92,10 +93,28 @@ mod tests {
         }
         assert_eq!(confirmed_after, [3_600]);
         now += 3_600 * SECOND;
-        assert!(!sweeper.due(now).expect("due").confirm, "after a gap it is not believed");
+        assert!(!sweeper.due(now, now).expect("due").confirm, "after a gap it is not believed");
         for minute in 1..=60 {
-            assert_eq!(sweeper.due(now + minute * 60 * SECOND).expect("due").confirm, minute == 60);
+            let then = now + minute * 60 * SECOND;
+            assert_eq!(sweeper.due(then, then).expect("due").confirm, minute == 60);
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_for_a_moment_ends_no_lease() {
+        let start = 1_000_000 * SECOND;
+        let mut sweeper = Sweeper::new(Duration::from_secs(60), jump_s(10, 60), start);
+        assert!(sweeper.due(start, start).is_some());
+        // Set ahead by years and put right: this process's clock, which never goes back, stays ahead.
+        let ahead = 300_000_000 * SECOND;
+        let mut confirmed = false;
+        for minute in 1..=100 {
+            let wall = start + minute * 60 * SECOND;
+            let due = sweeper.due(wall + ahead, wall).expect("due each minute");
+            assert_eq!(due.now_s, wall / SECOND);
+            confirmed |= due.confirm;
+        }
+        assert!(confirmed, "that the clock is right is said of the right clock");
     }
 
     #[test]
