@@ -164,6 +164,10 @@ impl Transport for Quic {
         let directory = shared.admission.directory();
         let Some(seat) = directory.seat(&to) else { return shared.counters.unknown.increment() };
         if seat.host.nonce == shared.own.nonce {
+            // A newer ring document may give this host ids that it has only from its next start.
+            if usize::from(seat.index) >= shared.own.ids.len() {
+                return shared.counters.unknown.increment();
+            }
             let sender = shared.own.ids[usize::from(from)];
             return shared.intake.receiver().message(seat.index, sender, message);
         }
