@@ -393,7 +393,7 @@ impl Folder {
         if self.deliveries.has(&delivery.id) {
             return Err(FolderError::Delivered);
         }
-        if self.deliveries.has_room(1) { Ok(()) } else { Err(FolderError::TooManyDeliveries) }
+        if self.deliveries.has_room_for(&[*delivery]) { Ok(()) } else { Err(FolderError::TooManyDeliveries) }
     }
 
     fn append(&mut self, append: &Append) -> Result<(), EffectError> {
@@ -404,13 +404,11 @@ impl Folder {
         if !is_new || is_repeated || message.check().is_err() {
             return Err(EffectError::Illegal);
         }
-        let has_room = message.delivery.is_none() || self.deliveries.has_room(1);
+        let has_room = self.deliveries.has_room_for(message.delivery.as_slice());
         if self.view.entries.len() >= FOLDER_ENTRIES_MAX || !has_room {
             return Err(EffectError::Full);
         }
-        if let Some(delivery) = message.delivery {
-            self.deliveries.remember(delivery);
-        }
+        self.deliveries.remember(message.delivery.as_slice());
         if let Some(moved) = message.moved {
             self.remember_move(moved, *uid);
         }
@@ -591,10 +589,10 @@ impl JournalState for Folder {
                 Ok(())
             }
             Effect::Remember { deliveries } => {
-                if !self.deliveries.has_room(deliveries.len()) {
+                if !self.deliveries.has_room_for(deliveries) {
                     return Err(EffectError::Full);
                 }
-                deliveries.iter().for_each(|delivery| self.deliveries.remember(*delivery));
+                self.deliveries.remember(deliveries);
                 Ok(())
             }
         }
