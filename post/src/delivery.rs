@@ -5,7 +5,7 @@
 //! ciphertext, so that a node that cannot read it can still tell it from a forgery; the inner one covers what it
 //! says, so that not even the recipient can pass it off as sent to somebody else. She answers with a signed
 //! [`receipt`] once everything is fetched, checked and safe in her folder. The same notification twice is one mail:
-//! [`seen`] remembers for longer than one can be held.
+//! the folder that took it in remembers its id for longer than one can be held ([`crate::mail::deliveries`]).
 //!
 //! What it is not: delegation to other nodes while the recipient is away is not here yet; until then, a
 //! notification that reaches nobody stays in the sender's outbox. When to retry is the gateway's business.
@@ -15,7 +15,6 @@
 pub mod notification;
 pub mod notify;
 pub mod receipt;
-pub mod seen;
 
 use bytes::{BufMut, Bytes, BytesMut};
 

@@ -92,13 +92,10 @@ pub const MESSAGE_REFERENCE_BYTES_MAX: usize = 1 << 20;
 pub const NOTIFICATION_BYTES_MAX: usize = MESSAGE_REFERENCE_BYTES_MAX + (32 << 10);
 /// Largest receipt.
 pub const RECEIPT_BYTES_MAX: usize = 20 << 10;
-/// How long a notification may be under way, held by others while its recipient is away.
+/// How long a notification may be under way, held by others while its recipient is away: 60 days.
 pub const NOTIFICATION_HOLD_S: u64 = 60 * DAY_S;
-/// Most ids of notifications that one memory keeps.
-pub const SEEN_IDS_MAX: usize = 1 << 18;
 
 const _: () = assert!(NOTIFICATION_BYTES_MAX + 2 <= net::limits::PAYLOAD_BYTES_MAX);
 const _: () = assert!(net::limits::CERTIFICATE_BYTES_MAX + 2 * ADDRESS_BYTES_MAX + 2048 <= RECEIPT_BYTES_MAX);
 const _: () = assert!(RECEIPT_BYTES_MAX + 4096 <= NOTIFICATION_BYTES_MAX - MESSAGE_REFERENCE_BYTES_MAX);
-const _: () = assert!(SEEN_IDS_MAX * 40 <= 16 << 20);
 const _: () = assert!(NOTIFICATION_HOLD_S > CLOCK_SKEW_S * 100);

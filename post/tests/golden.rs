@@ -8,7 +8,6 @@
 use post::delivery::Packet;
 use post::delivery::notification::{self, Letter};
 use post::delivery::receipt::{sign_receipt, verify_receipt};
-use post::delivery::seen::Seen;
 use post::entropy::Entropy;
 use post::identity::authority::{Authority, authority_of};
 use post::identity::block::{ContactAddress, Identity, PublicLog};
@@ -66,8 +65,6 @@ fn made() -> Vectors {
     let to_bob = run(resolve(&store, &trust, BOB)).unwrap();
     let letter = Letter { id: [4; 32], root: [5; 32], message: Zeroizing::new(b"a reference".to_vec()) };
     let notification = notification::seal(&alice, &to_bob, &letter, NOW, &mut entropy).unwrap();
-    let mut seen = Seen::default();
-    seen.remember([4; 32], NOW_S, NOW_S).unwrap();
 
     let salted = seal([1; 16], &Secret::salted([6; 32]), b"a short text").unwrap();
     let file = vec![0x5a; 70_000];
@@ -83,7 +80,6 @@ fn made() -> Vectors {
         ("identity.block", identity_block.to_vec()),
         ("notification.packet", Packet::Notification(notification).encode().to_vec()),
         ("receipt", sign_receipt(&bob, [4; 32], NOW).to_vec()),
-        ("seen", seen.encode()),
         ("salted.reference", salted.reference.encode().to_vec()),
         ("salted.block", salted.blocks[0].1.to_vec()),
         ("shared.reference", shared.reference.encode().to_vec()),
@@ -126,7 +122,6 @@ fn every_format_is_read_as_it_was() {
     let opened = notification::open(&bob, &trust, &sealed, NOW).unwrap();
     assert_eq!((opened.sender.as_str(), &opened.letter.message[..]), ("alice@epost.test", &b"a reference"[..]));
     assert!(verify_receipt(&kept("receipt"), &trust, [4; 32], BOB, NOW).is_ok());
-    assert!(Seen::decode(&kept("seen")).unwrap().has(&[4; 32]));
     let salted = Reference::decode(&kept("salted.reference")).unwrap();
     assert_eq!(open(&salted, &kept("salted.block")).unwrap(), &b"a short text"[..]);
     assert_eq!(Reference::decode(&kept("shared.reference")).unwrap().length(), 70_000);

@@ -8,7 +8,6 @@ use net::ring::RingDocument;
 use post::delivery::Packet;
 use post::delivery::notification::{check_outer, open, recipient_of};
 use post::delivery::receipt::verify_receipt;
-use post::delivery::seen::Seen;
 use post::identity::authority::{Authority, authority_of};
 use post::identity::block::Identity;
 use post::identity::keyfile::KeyFile;
@@ -77,7 +76,7 @@ fn is_believed_by_any(bytes: &[u8]) -> bool {
     let bob = key_file.open(&key_file.unlock_node(&[9; 32]).unwrap()).unwrap();
     let root_key = bob.root.verifying_key().to_bytes();
     // Decoders: what they take must be safe to use, not true.
-    let _ = (recipient_of(bytes), Seen::decode(bytes), Reference::decode(bytes));
+    let _ = (recipient_of(bytes), Reference::decode(bytes));
     let is_in_packet = match Packet::decode(&shared) {
         Ok(Packet::Notification(sealed)) => open(&bob, &trust, &sealed, NOW).is_ok(),
         Ok(Packet::Receipt(receipt)) => verify_receipt(&receipt, &trust, [4; 32], &bob.address, NOW).is_ok(),

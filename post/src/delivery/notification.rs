@@ -224,7 +224,7 @@ pub fn check_outer(notification: &[u8], trust: &Trust, now: Micros) -> Result<Us
 }
 
 /// Opens a notification for the account `recipient`, and checks everything that can be checked without the message.
-/// Whether it was seen before is for [`seen`](super::seen) or the folder to say.
+/// Whether it came before is for the folder to say ([`crate::mail::deliveries`]).
 ///
 /// # Errors
 /// [`NotificationError`], telling which check failed.

@@ -4,13 +4,15 @@
 use super::notification::{Letter, Notification, NotificationError, check_outer, open, recipient_of, seal};
 use super::notify::{Answer, NotifyError, notify};
 use super::receipt::{ReceiptError, sign_receipt, verify_receipt};
-use super::seen::{Seen, SeenError};
 use super::*;
 use crate::identity::block::Identity;
 use crate::identity::kem::KemSecret;
 use crate::identity::resolve::{CertificateRefusal, Contact, publish, resolve};
 use crate::identity::secrets::Secrets;
 use crate::limits::{CERTIFICATE_GRACE_S, NOTIFICATION_HOLD_S, USER_VALIDITY_S};
+use crate::log::journal::JournalState;
+use crate::mail::deliveries::Delivery;
+use crate::mail::folder::{Effect, Folder};
 use crate::seal::{RingSecret, Secret, store as store_sealed};
 use crate::store::{ObjectStore, StoreError};
 use crate::testbed::{START_S, Testbed};
@@ -123,7 +125,7 @@ fn serve(bed: &Testbed, bob: Secrets) -> Arc<Mutex<Vec<Notification>>> {
 fn serve_with(bed: &Testbed, bob: Secrets, remembers: bool) -> Arc<Mutex<Vec<Notification>>> {
     let inbox = Arc::new(Mutex::new(Vec::new()));
     let (inbox_there, trust, store) = (inbox.clone(), bed.trust.clone(), bed.store.clone());
-    let seen = Mutex::new(Seen::default());
+    let folder = Mutex::new(Folder::new(1));
     bed.store.set_listener(Box::new(move |node, payload| {
         assert_eq!(node, Testbed::node_of(BOB));
         let Ok(Packet::Notification(sealed)) = Packet::decode(&payload) else { return Err(StoreError::Refused) };
@@ -132,11 +134,11 @@ fn serve_with(bed: &Testbed, bob: Secrets, remembers: bool) -> Arc<Mutex<Vec<Not
             Err(error) => Packet::Refused(error.reason()),
             Ok(notification) => {
                 let id = notification.letter.id;
-                match seen.lock().unwrap().remember(id, notification.time / 1_000_000, now / 1_000_000) {
-                    Ok(()) => inbox_there.lock().unwrap().push(notification),
-                    Err(SeenError::Replayed) if remembers => {}
-                    Err(SeenError::Replayed) => inbox_there.lock().unwrap().push(notification),
-                    Err(_) => return Ok(Packet::Busy.encode()),
+                let mut folder = folder.lock().unwrap();
+                if !(remembers && folder.has_delivered(&id)) {
+                    let deliveries = vec![Delivery { id, at_s: now / 1_000_000 }];
+                    folder.apply(&Effect::Remember { deliveries }).unwrap();
+                    inbox_there.lock().unwrap().push(notification);
                 }
                 Packet::Receipt(sign_receipt(&bob, id, now))
             }

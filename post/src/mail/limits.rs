@@ -3,7 +3,10 @@
 //! Everything a stranger can make us hold is bounded here; the assertions below keep the bounds consistent with
 //! each other and with those of the log.
 
-use crate::limits::{CONVERGENT_BYTES_MIN, OBJECT_BYTES_MAX};
+use crate::limits::{
+    ADDRESS_BYTES_MAX, CLOCK_SKEW_S, CONVERGENT_BYTES_MIN, MESSAGE_REFERENCE_BYTES_MAX, NOTIFICATION_HOLD_S,
+    OBJECT_BYTES_MAX,
+};
 use crate::log::limits::RECORD_ENTRIES_BYTES_MAX;
 
 /// Largest message, in bytes, that is stored or assembled, whatever an operator configures.
@@ -25,8 +28,6 @@ pub const STRUCTURE_BYTES_MAX: usize = 256 << 10;
 
 /// Parts smaller than this, in bytes as they are in the message, stay inline in the skeleton.
 pub const PART_BYTES_MIN: usize = 4 << 10;
-/// Longest encoded message reference accepted, in bytes.
-pub const MESSAGE_REFERENCE_BYTES_MAX: usize = 1 << 20;
 /// Most header fields that one delivery strips from a message.
 pub const STRIPPED_FIELDS_MAX: usize = 256;
 /// Longest trace prepended to a message, in bytes.
@@ -42,8 +43,6 @@ pub const KEYWORDS_MAX: usize = 128;
 pub const KEYWORD_BYTES_MAX: usize = 255;
 /// How long a folder remembers a notification's id, in seconds: 90 days, beyond the longest hold.
 pub const NOTIFICATION_MEMORY_S: u64 = 90 * 86_400;
-/// Longest time a notification may be held for somebody who is away, in seconds: 60 days.
-pub const NOTIFICATION_HOLD_S: u64 = 60 * 86_400;
 /// Most notification ids a folder remembers; at this many, deliveries wait until old ones are forgotten.
 pub const NOTIFICATIONS_MAX: usize = 1 << 18;
 /// Most moves into a folder that are remembered.
@@ -60,8 +59,6 @@ pub const FOLDER_LEVELS_MAX: usize = 32;
 pub const OUTBOX_MESSAGES_MAX: usize = 10_000;
 /// Most recipients of one message.
 pub const RECIPIENTS_MAX: usize = 1_000;
-/// Longest mail address, in bytes (RFC 5321: 64 + 1 + 255).
-pub const ADDRESS_BYTES_MAX: usize = 320;
 /// Longest reason kept of a failed delivery, in bytes.
 pub const REASON_BYTES_MAX: usize = 1_024;
 
@@ -75,7 +72,7 @@ const _: () = assert!(
 );
 const _: () =
     assert!(RECIPIENTS_MAX * (ADDRESS_BYTES_MAX + 8) + MESSAGE_REFERENCE_BYTES_MAX < RECORD_ENTRIES_BYTES_MAX);
-const _: () = assert!(NOTIFICATION_MEMORY_S > NOTIFICATION_HOLD_S);
+const _: () = assert!(NOTIFICATION_MEMORY_S > NOTIFICATION_HOLD_S + 3 * CLOCK_SKEW_S);
 const _: () = assert!(PART_BYTES_MIN < CONVERGENT_BYTES_MIN);
 const _: () = assert!(MESSAGE_BYTES_MAX <= OBJECT_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX < u32::MAX as usize);

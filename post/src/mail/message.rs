@@ -11,9 +11,10 @@
 //! recipient's own trace and what is stripped at delivery are in the edit, so that the objects stay shared.
 
 use super::header::{EditError, HeaderEdit};
-use super::limits::{MESSAGE_BYTES_MAX, MESSAGE_REFERENCE_BYTES_MAX, PARTS_MAX};
+use super::limits::{MESSAGE_BYTES_MAX, PARTS_MAX};
 use super::parts::{PartsError, Skeleton, assemble, split};
 use super::structure::Structure;
+use crate::limits::MESSAGE_REFERENCE_BYTES_MAX;
 use crate::seal::{self, OpenError, Reference, SealError, Sealing, Secret};
 use crate::store::ObjectStore;
 use crate::store::concurrent::try_all;

@@ -5,8 +5,9 @@
 //! the message leaves. Attempts are not replicated: after a restart everybody who is left is tried again, and the
 //! notification's id, which follows from the message's and the recipient's ([`notification_id`]), keeps it from arriving twice.
 
-use super::limits::{ADDRESS_BYTES_MAX, OUTBOX_MESSAGES_MAX, REASON_BYTES_MAX, RECIPIENTS_MAX};
+use super::limits::{OUTBOX_MESSAGES_MAX, REASON_BYTES_MAX, RECIPIENTS_MAX};
 use super::message::MessageReference;
+use crate::limits::ADDRESS_BYTES_MAX;
 use crate::log::journal::{EffectError, JournalState};
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
