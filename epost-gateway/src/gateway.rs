@@ -289,7 +289,7 @@ fn services(config: &Config, mail: &MailSection, node: &Node) -> Result<Arc<Serv
         .map_err(|source| GatewayError::RingSecret { path: path.clone(), source })?;
     Ok(Arc::new(Services {
         sealing: Sealing { ring: ring.ring, shared: Some(secret) },
-        trust: Trust::new(enrolment.authority, &ring),
+        trust: Trust::new(enrolment.authority, ring),
         lease_s: ring.parameters.lease_s,
         node: node.id(),
         domain: mail.domain.clone(),

@@ -90,8 +90,7 @@ async fn deliver<S: ObjectStore>(shared: &Arc<Shared<S>>, notification: &Notific
         return Err(Refusal::Busy);
     }
     let date_s = services.now_s().cast_signed();
-    let mut new =
-        NewMessage::new(&whole, reference, Flags::default(), date_s).map_err(|error| AccountError::from(error))?;
+    let mut new = NewMessage::new(&whole, reference, Flags::default(), date_s).map_err(AccountError::from)?;
     new.delivery = Some(delivery);
     Ok(inbox.take_in(new).await?.is_some())
 }
