@@ -4,6 +4,7 @@
 //! these.
 //!
 //! `cargo test -p post --test golden -- --ignored` writes files that are missing, and touches none that exists.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests read their files")]
 
 use post::delivery::Packet;
 use post::delivery::notification::{self, Letter};

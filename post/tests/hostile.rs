@@ -1,6 +1,7 @@
 //! Goal: bytes from strangers never panic a reader of this crate, and never pass one. Method: random bytes, and
 //! random edits of valid ones (bytes changed, inserted, removed, cut), into every decoder that sees a peer's, the
 //! ring's or a disk's bytes. proptest prints what fails.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests read their files")]
 
 use bytes::Bytes;
 use net::past::block::Trust;

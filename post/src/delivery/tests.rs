@@ -341,7 +341,8 @@ fn claim_73_a_record_is_for_its_recipient_whole_and_its_senders() {
     };
     let as_alice = |record: &Record| opened(record, &alice.certificate, &alice.signing);
     assert_eq!(as_alice(&record).as_deref(), Ok(ALICE), "control: written anew and unaltered, it is believed");
-    let altered: [(&str, fn(&mut Record)); 7] = [
+    type Alter = fn(&mut Record);
+    let altered: [(&str, Alter); 7] = [
         ("sender", |record| record.sender = carol_address()),
         ("recipient", |record| record.recipient = carol_address()),
         ("time", |record| record.time += 1),

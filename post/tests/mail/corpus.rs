@@ -1,4 +1,5 @@
 //! The messages that the packaged `mail-parser` brings along: legal ones, broken ones, and hostile ones.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests read their files")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
