@@ -6,8 +6,8 @@
 //!            told to come back
 //! ```
 //!
-//! What it is not: the accounts' own work is in [`account`](crate::account), the protocols in
-//! [`smtp`](crate::smtp) and [`imap`](crate::imap). A node without a `[mail]` section has no gateway, and answers
+//! What it is not: the accounts' own work is in [`crate::account`], the protocols in
+//! [`crate::smtp`] and [`crate::imap`]. A node without a `[mail]` section has no gateway, and answers
 //! every notification that nobody lives here.
 
 use crate::account::{Account, AccountError, Accounts, Counters, Remembered, Services};

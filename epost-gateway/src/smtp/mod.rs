@@ -1,8 +1,8 @@
 //! Submission: how mail leaves a client and becomes ePOST's (RFC 6409, with 5321, 3207, 4954, 2920, 1870, 6152, 2034).
 //!
-//! A line travels [`input`] → [`command`] → [`session`] (decides, no I/O) → [`connection`] (does it) → [`reply`];
-//! a message travels [`data`] (unstuffing, bounds) → [`header`] (who is it from; what is missing) → the account
-//! layer behind [`users`]. 250 after the dot means what the account layer's `submit` promises and nothing less.
+//! A line travels `input` → `command` → `session` (decides, no I/O) → `connection` (does it) → `reply`;
+//! a message travels `data` (unstuffing, bounds) → `header` (who is it from; what is missing) → the account
+//! layer behind `users`. 250 after the dot means what the account layer's `submit` promises and nothing less.
 //!
 //! What it is not: a relay, or a server for mail from outside. It takes mail from users of this node only, for
 //! addresses of the ring's own domain only, and it keeps no queue: the outbox is a replicated log of the account.
