@@ -14,6 +14,7 @@ use super::writer::{LogWriter, Opened};
 use super::{LogError, LogStore};
 use crate::store::ObjectStore;
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 /// A state made by effects. Applying the same effects to the same state gives the same state.
 pub trait JournalState: Clone + Send + Sync {
@@ -78,7 +79,12 @@ pub struct Journal<S, T> {
     state: T,
     /// The state once the writer's unresolved head is known to stand.
     awaited: Option<T>,
+    /// What is to be written after that: the rest of a commit that takes several records.
+    rest: VecDeque<Batch<T>>,
 }
+
+/// The entries of one record, and the state after it.
+type Batch<T> = (Vec<Bytes>, T);
 
 impl<S: ObjectStore, T: JournalState> Journal<S, T> {
     /// Opens the journal for writing, making it with the state `initial` if it does not exist. `initial` is also what the log's
@@ -110,7 +116,7 @@ impl<S: ObjectStore, T: JournalState> Journal<S, T> {
         for entry in records.iter().flat_map(|record| &record.entries) {
             state.apply(&T::decode_effect(entry)?)?;
         }
-        let mut journal = Journal { writer, state, awaited: None };
+        let mut journal = Journal { writer, state, awaited: None, rest: VecDeque::new() };
         if !is_tail_certain {
             let skips = journal.state.skip_past(&journal.writer.head().marks);
             journal.commit(&skips).await?;
@@ -144,38 +150,50 @@ impl<S: ObjectStore, T: JournalState> Journal<S, T> {
     /// then stand. [`LogError::TakenOver`]: this journal is finished.
     pub async fn commit(&mut self, effects: &[T::Effect]) -> Result<(), JournalError> {
         self.settle_marks().await?;
-        let batches = self.batches(effects)?;
-        for (entries, after) in batches {
-            self.reserve_for(&after).await?;
-            let numbers = after.next_numbers();
-            let marks = self.marks_for(&numbers);
-            self.awaited = Some(after);
-            match self.writer.append(entries, &marks).await {
-                Ok(()) => self.settle(),
-                Err(error) => {
-                    if !self.writer.is_unresolved() {
-                        self.awaited = None;
-                    }
-                    return Err(error.into());
-                }
+        self.rest = self.batches(effects)?;
+        self.write_rest().await
+    }
+
+    /// Finds out what became of an unresolved commit, by sending it again, and writes what was to follow. Once it
+    /// returns, the whole commit stands and [`state`](Self::state) shows it. Does nothing if nothing is unresolved.
+    ///
+    /// # Errors
+    /// [`LogError::Unresolved`], [`LogError::TakenOver`]; or as [`commit`](Self::commit), for what was to follow.
+    pub async fn resolve(&mut self) -> Result<(), JournalError> {
+        if !self.is_unresolved() {
+            // A commit that was dropped before its head was sent has changed nothing.
+            self.forget();
+        }
+        self.writer.resolve().await?;
+        self.settle();
+        self.write_rest().await
+    }
+
+    /// Writes the batches that are left, each after the one before stands.
+    async fn write_rest(&mut self) -> Result<(), JournalError> {
+        while let Some((entries, after)) = self.rest.pop_front() {
+            let written = self.write(entries, after).await;
+            if written.is_err() && !self.is_unresolved() {
+                self.forget();
             }
+            written?;
         }
         Ok(())
     }
 
-    /// Finds out what became of an unresolved commit, by sending it again. Once it returns, the commit stands and
-    /// [`state`](Self::state) shows it. Does nothing if nothing is unresolved.
-    ///
-    /// # Errors
-    /// [`LogError::Unresolved`] or [`LogError::TakenOver`].
-    pub async fn resolve(&mut self) -> Result<(), JournalError> {
-        if !self.is_unresolved() {
-            // A commit that was dropped before its head was sent has changed nothing.
-            self.awaited = None;
-        }
-        self.writer.resolve().await?;
+    async fn write(&mut self, entries: Vec<Bytes>, after: T) -> Result<(), JournalError> {
+        self.reserve_for(&after).await?;
+        let numbers = after.next_numbers();
+        let marks = self.marks_for(&numbers);
+        self.awaited = Some(after);
+        self.writer.append(entries, &marks).await?;
         self.settle();
         Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.awaited = None;
+        self.rest.clear();
     }
 
     /// Whether a commit's fate is unknown.
@@ -205,7 +223,7 @@ impl<S: ObjectStore, T: JournalState> Journal<S, T> {
         if self.is_unresolved() {
             return Err(LogError::Unresolved.into());
         }
-        self.awaited = None;
+        self.forget();
         self.writer.resolve().await.map_err(stateless)?;
         Ok(())
     }
@@ -217,8 +235,8 @@ impl<S: ObjectStore, T: JournalState> Journal<S, T> {
     }
 
     /// The effects as the entries of as few records as they need, each with the state after it.
-    fn batches(&self, effects: &[T::Effect]) -> Result<Vec<(Vec<Bytes>, T)>, JournalError> {
-        let mut batches = Vec::new();
+    fn batches(&self, effects: &[T::Effect]) -> Result<VecDeque<Batch<T>>, JournalError> {
+        let mut batches = VecDeque::new();
         let mut state = self.state.clone();
         let mut entries = Vec::new();
         let mut bytes = 0;
@@ -228,7 +246,7 @@ impl<S: ObjectStore, T: JournalState> Journal<S, T> {
                 return Err(LogError::TooLarge.into());
             }
             if bytes + entry.len() > RECORD_ENTRIES_BYTES_MAX || entries.len() == RECORD_ENTRIES_MAX {
-                batches.push((std::mem::take(&mut entries), state.clone()));
+                batches.push_back((std::mem::take(&mut entries), state.clone()));
                 bytes = 0;
             }
             state.apply(effect)?;
@@ -236,7 +254,7 @@ impl<S: ObjectStore, T: JournalState> Journal<S, T> {
             entries.push(entry);
         }
         if !entries.is_empty() {
-            batches.push((entries, state));
+            batches.push_back((entries, state));
         }
         Ok(batches)
     }

@@ -317,6 +317,30 @@ fn a_move_interrupted_by_a_crash_is_completed_and_not_doubled() {
     assert_eq!(pairs, [(2, 4)]);
 }
 
+/// A commit of several records whose first head is not acknowledged: once it is resolved, all of them stand.
+#[test]
+fn a_commit_of_many_records_stands_whole_once_it_is_resolved() {
+    for writes in [1, 3, 5] {
+        let store = MemoryStore::new(NOW);
+        let mut journal = open(&store, None);
+        let long = "X-Filler: 0123456789abcdef\r\n".repeat(8_000);
+        let messages = (0..45).map(|number| {
+            let mail = Bytes::from(format!("{long}Subject: {number}\r\n\r\nbody\r\n"));
+            let sealing = Sealing { ring: RING, shared: None };
+            let reference = run(store_message(&store, &sealing, &mail, EXPIRY)).unwrap().reference;
+            NewMessage::new(&mail, reference, Flags::default(), 0).unwrap()
+        });
+        let planned = journal.state().plan_append(messages.collect()).unwrap();
+        store.fail_writes_after(writes, Loss::Unacknowledged);
+        let commit = run(journal.commit(&planned.effects));
+        assert_eq!(commit, Err(JournalError::Log(LogError::Unresolved)), "after {writes} writes");
+        store.heal();
+        run(journal.resolve()).unwrap();
+        assert_eq!(journal.state().view().entries.len(), 45, "after {writes} writes");
+        assert_eq!(open(&store, Some(journal.version())).state(), journal.state());
+    }
+}
+
 #[test]
 fn a_notification_is_delivered_once() {
     let store = MemoryStore::new(NOW);
