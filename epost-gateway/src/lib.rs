@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+mod author;
 pub mod cli;
 pub mod config;
 pub mod gateway;

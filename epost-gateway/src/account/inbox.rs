@@ -6,8 +6,9 @@
 //! makes the repetition an acknowledgement and not a second mail.
 
 use super::{AccountError, Shared};
+use crate::author::is_sole_author;
 use bytes::Bytes;
-use mail_parser::{DateTime, MessageParser};
+use mail_parser::DateTime;
 use post::delivery::notification::Notification;
 use post::delivery::receipt::sign_receipt;
 use post::delivery::{Packet, Reason};
@@ -131,7 +132,8 @@ fn edit_of<S: ObjectStore>(
         let _ = write!(hex, "{byte:02x}");
         hex
     });
-    let verdict = if is_from_signer(notification, whole) { "pass" } else { "fail" };
+    // Only then may it be shown as secure.
+    let verdict = if is_sole_author(whole, &notification.sender) { "pass" } else { "fail" };
     let trace = format!(
         "Authentication-Results: {host}; x-epost={verdict} header.from={sender}\r\n\
          Received: by {host} with ePOST id {id};\r\n\t{date}\r\n",
@@ -140,13 +142,4 @@ fn edit_of<S: ObjectStore>(
     );
     let removed = forged_fields(whole).map_err(|_| Refusal::Reason(Reason::BadMessage))?;
     HeaderEdit::new(trace.into(), removed).map_err(|_| Refusal::Reason(Reason::BadMessage))
-}
-
-/// Whether the message's only author is the certified signer: only then is it shown as secure.
-fn is_from_signer(notification: &Notification, whole: &[u8]) -> bool {
-    let Some(message) = MessageParser::default().parse_headers(whole) else { return false };
-    let Some(from) = message.from() else { return false };
-    let mut authors = from.iter();
-    let first = authors.next().and_then(|author| author.address());
-    first.is_some_and(|author| notification.is_from(author)) && authors.next().is_none()
 }

@@ -4,8 +4,8 @@
 //! trace header (without the client's network address: where a user sits is nobody's business), and Date,
 //! Message-ID and From where the client left them out. Nothing the client sent is changed.
 
-use mail_parser::parsers::MessageStream;
-use mail_parser::{DateTime, HeaderValue};
+use crate::author::is_only;
+use mail_parser::DateTime;
 
 /// Why a header section is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,51 +122,6 @@ fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let name = line[..colon].trim_ascii_end();
     let legal = !name.is_empty() && name.iter().all(|byte| matches!(byte, 33..=126));
     legal.then_some((name, &line[colon + 1..]))
-}
-
-/// Whether an address list names `user`, and nobody else: by two readings, the parser's and the plain one below.
-/// A list on which they differ is refused.
-fn is_only(value: &[u8], user: &str) -> bool {
-    let mut terminated = value.to_vec();
-    terminated.extend_from_slice(b"\r\n\r\n");
-    let HeaderValue::Address(parsed) = MessageStream::new(&terminated).parse_address() else { return false };
-    let is_user = |address: &str| address.eq_ignore_ascii_case(user);
-    let mut count = 0;
-    for address in parsed.iter() {
-        count += 1;
-        if !address.address().is_some_and(is_user) {
-            return false;
-        }
-    }
-    let bare = without_quotes_and_comments(value);
-    let mut tokens = bare.split(|byte| b" \t<>,;:".contains(byte)).filter(|token| token.contains(&b'@')).peekable();
-    count > 0 && tokens.peek().is_some() && tokens.all(|token| std::str::from_utf8(token).is_ok_and(is_user))
-}
-
-/// Drops quoted strings and comments. What follows a quoted string stays joined to nothing, so that `"a"@b` leaves
-/// `@b`, which is nobody's address.
-fn without_quotes_and_comments(value: &[u8]) -> Vec<u8> {
-    let (mut out, mut quoted, mut depth, mut escaped) = (Vec::with_capacity(value.len()), false, 0usize, false);
-    for &byte in value {
-        if escaped {
-            escaped = false;
-        } else if byte == b'\\' && (quoted || depth > 0) {
-            escaped = true;
-        } else if quoted {
-            quoted = byte != b'"';
-        } else if byte == b'(' {
-            depth += 1;
-        } else if byte == b')' && depth > 0 {
-            depth -= 1;
-            out.push(b' ');
-        } else if depth == 0 && byte == b'"' {
-            quoted = true;
-            out.push(b' ');
-        } else if depth == 0 {
-            out.push(byte);
-        }
-    }
-    out
 }
 
 #[cfg(test)]
