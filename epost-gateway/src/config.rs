@@ -34,6 +34,7 @@
 //! Relative paths are relative to the file's own folder, so that a data folder can be moved. A key this version
 //! does not know is refused rather than passed over: a misspelt bound must not silently be the default.
 
+use post::mail::limits::MESSAGE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
@@ -264,8 +265,8 @@ impl Config {
         if let Some(mail) = &self.mail {
             demand(!mail.domain.is_empty(), "mail.domain", "must not be empty")?;
             demand(!mail.hostname.is_empty(), "mail.hostname", "must not be empty")?;
-            let sizes = (64 << 10)..=(256 << 20);
-            demand(sizes.contains(&mail.message_bytes_max), "mail.message_bytes_max", "must be 64 KiB to 256 MiB")?;
+            let sizes = (64 << 10)..=MESSAGE_BYTES_MAX;
+            demand(sizes.contains(&mail.message_bytes_max), "mail.message_bytes_max", "must be 64 KiB to 50 MiB")?;
         }
         let mut addresses = BTreeSet::new();
         let mut sockets = BTreeSet::from([self.node.status]);
