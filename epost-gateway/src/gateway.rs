@@ -193,10 +193,10 @@ impl Gateway {
                 let (listener, acceptor) = (bind(address).await?, acceptor.clone());
                 self.listeners.spawn(smtp::listen(listener, mode, acceptor, submission.clone(), stopping.clone()));
             }
+        let imap = imap::Service::new(self.accounts.clone(), imap_counters);
             for (address, mode) in [(account.imap_starttls, TlsMode::StartTls), (account.imap_tls, TlsMode::Implicit)] {
                 let (listener, acceptor) = (bind(address).await?, acceptor.clone());
-                let (accounts, counters) = (self.accounts.clone(), imap_counters.clone());
-                self.listeners.spawn(imap::listen(listener, mode, acceptor, accounts, counters, stopping.clone()));
+                self.listeners.spawn(imap::listen(listener, mode, acceptor, imap.clone(), stopping.clone()));
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ pub const COMMAND_BYTES_MAX: usize = 256 * 1024;
 pub const LITERALS_MAX: usize = 256;
 /// Octets of a refused non-synchronising literal we are ready to read and throw away before we hang up instead.
 pub const SKIP_BYTES_MAX: u64 = 512 * 1024 * 1024;
-/// Octets of APPENDed messages being received by all sessions of one listener together. Those that come
+/// Octets of APPENDed messages being received by all sessions of the node together. Those that come
 /// on top wait for a turn, up to [`APPEND_WAIT_MAX`].
 pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 512 * 1024 * 1024;
 

@@ -6,12 +6,10 @@
 use super::socket::Socket;
 use super::wire::Stream;
 use super::{Counters, Service, connection, limits};
-use crate::account::Accounts;
 use crate::tls::TlsMode;
 use post::store::ObjectStore;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -40,11 +38,9 @@ pub async fn listen<S: ObjectStore>(
     listener: TcpListener,
     mode: TlsMode,
     acceptor: TlsAcceptor,
-    accounts: Accounts<S>,
-    counters: Arc<Counters>,
+    service: Service<S>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let service = Service::new(accounts, counters);
     let mut sessions = Sessions::default();
     let stopping = shutdown.clone();
     loop {

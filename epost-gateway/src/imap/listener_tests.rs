@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_rustls::TlsConnector;
 
@@ -32,7 +33,7 @@ async fn start(mode: TlsMode) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = watch::Sender::new(false);
-    let listening = listen(listener, mode, acceptor, world.accounts(), world.counters(), stop.subscribe());
+    let listening = listen(listener, mode, acceptor, world.service(), stop.subscribe());
     Server { address, connector, stop, task: tokio::spawn(listening), _directory: directory, world }
 }
 

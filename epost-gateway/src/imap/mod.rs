@@ -97,7 +97,7 @@ impl Counters {
     }
 }
 
-/// What all sessions of a listener share.
+/// What all sessions of a node share, over all its listeners.
 pub struct Service<S: ObjectStore> {
     accounts: Accounts<S>,
     counters: Arc<Counters>,

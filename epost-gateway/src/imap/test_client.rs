@@ -35,7 +35,6 @@ const WIDE_PIPE_BYTES: usize = 16 * 1024 * 1024;
 /// One account, and the service in front of it.
 pub(crate) struct World {
     store: MemoryStore,
-    accounts: Accounts<MemoryStore>,
     service: Service<MemoryStore>,
     counters: Arc<Counters>,
     stop: watch::Sender<bool>,
@@ -79,8 +78,8 @@ impl World {
         let accounts = Accounts::new([key_file], [3; 32]);
         accounts.opened(account);
         let counters = Arc::new(Counters::default());
-        let service = Service::new(accounts.clone(), Arc::clone(&counters));
-        Self { store, accounts, service, counters, stop: watch::Sender::new(false) }
+        let service = Service::new(accounts, Arc::clone(&counters));
+        Self { store, service, counters, stop: watch::Sender::new(false) }
     }
 
     pub(crate) fn credentials(&self) -> (String, String) {
@@ -156,12 +155,8 @@ impl World {
         (self.log_in_with(client).await, session)
     }
 
-    pub(crate) fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
-    }
-
-    pub(crate) fn accounts(&self) -> Accounts<MemoryStore> {
-        self.accounts.clone()
+    pub(crate) fn service(&self) -> Service<MemoryStore> {
+        self.service.clone()
     }
 }
 
