@@ -168,6 +168,7 @@ impl Gateway {
             tracing::warn!("mail sessions were cut off");
         }
         // Nothing may change any more once the versions are written down.
+            self.listeners.shutdown().await;
         self.tasks.shutdown().await;
         for account in self.accounts.all() {
             if let Err(error) = account.stop().await {
