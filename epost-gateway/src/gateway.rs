@@ -36,6 +36,8 @@ use tokio_rustls::TlsAcceptor;
 const ANSWERS_MAX: usize = 64;
 /// Wait before opening an account is tried again.
 const OPEN_RETRY: Duration = Duration::from_millis(500);
+/// Longest such wait, after errors that time alone does not mend.
+const OPEN_RETRY_MAX: Duration = Duration::from_secs(60);
 /// How long sessions may take to end when the node stops.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -227,13 +229,20 @@ async fn open(
     secrets: Arc<Secrets>,
     remembered: Arc<Remembered>,
 ) -> Account<RingStore> {
+    let mut wait = OPEN_RETRY;
     loop {
         match Account::start(services.clone(), secrets.clone(), remembered.clone()).await {
             Ok(account) => return account,
-            Err(AccountError::Unavailable) => tracing::debug!("an account waits for the ring"),
-            Err(error) => tracing::error!(%error, "an account cannot be opened; trying again"),
+            Err(AccountError::Unavailable) => {
+                tracing::debug!("an account waits for the ring");
+                wait = OPEN_RETRY;
+            }
+            Err(error) => {
+                tracing::error!(%error, "an account cannot be opened; trying again");
+                wait = (2 * wait).min(OPEN_RETRY_MAX);
+            }
         }
-        tokio::time::sleep(OPEN_RETRY).await;
+        tokio::time::sleep(wait).await;
     }
 }
 
