@@ -35,6 +35,7 @@ use bytes::Bytes;
 use keeper::Keeper;
 use net::id::Id;
 use net::past::block::Trust;
+use net::secure::certificate::parse_user;
 use post::identity::block::{ContactAddress, Identity, next_version};
 use post::identity::resolve::{self, ResolveError};
 use post::identity::secrets::Secrets;
@@ -49,8 +50,8 @@ use post::mail::view::{FolderListing, SpecialUse};
 use post::seal::{OpenError, SealError, Sealing};
 use post::store::{ObjectStore, StoreError};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -107,8 +108,8 @@ pub struct Services<S> {
     pub store: Arc<S>,
     /// How objects are sealed.
     pub sealing: Sealing,
-    /// Whose certificates are believed.
-    pub trust: Trust,
+    /// Whose certificates are believed; replaced when the ring document changes.
+    pub trust: RwLock<Arc<Trust>>,
     /// Length of a lease, in seconds.
     pub lease_s: u64,
     /// This node, where the account's notifications go.
@@ -144,6 +145,23 @@ pub struct Counters {
     pub refreshes: AtomicU64,
     /// Blocks asked for in a lease refresh that no replica had.
     pub blocks_missing: AtomicU64,
+    /// Logs that another device took over: this node does not change them any more.
+    pub logs_taken_over: AtomicU64,
+    /// Writers of logs that failed, which is a defect.
+    pub writers_failed: AtomicU64,
+}
+
+impl<S> Services<S> {
+    /// Whose certificates are believed now.
+    #[must_use]
+    pub fn trust(&self) -> Arc<Trust> {
+        self.trust.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Believes these from now on.
+    pub fn renew_trust(&self, trust: Trust) {
+        *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trust);
+    }
 }
 
 impl<S: ObjectStore> Services<S> {
@@ -426,10 +444,13 @@ async fn publish<S: ObjectStore>(services: &Services<S>, secrets: &Secrets) -> R
         kem: secrets.kem.iter().map(post::identity::kem::KemSecret::public).collect(),
         logs: Vec::new(),
     };
-    let last = match resolve::resolve(&*services.store, &services.trust, &secrets.address).await {
+    let trust = services.trust();
+    let own = parse_user(&secrets.certificate, &trust.authority).map_err(|_| AccountError::Damaged)?;
+    let last = match resolve::resolve(&*services.store, &trust, &secrets.address).await {
         Ok(contact) => {
             let (published, version) = contact.identity();
-            if *published == identity {
+            // A certificate that was renewed is published; one older than the ring's is no reason to publish anything.
+            if *published == identity && own.version() <= contact.certificate().version() {
                 return Ok(());
             }
             Some(version)

@@ -17,6 +17,7 @@ use crate::ring_secret::{self, NotARingSecret};
 use crate::tls::{TlsError, TlsMode, mail_acceptor};
 use crate::{imap, smtp};
 use net::past::block::Trust;
+use net::roster::Roster;
 use post::identity::keyfile::{KeyFile, KeyFileError};
 use post::identity::secrets::Secrets;
 use post::seal::Sealing;
@@ -24,8 +25,8 @@ use post::store::ObjectStore;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -156,6 +157,7 @@ impl Gateway {
             show(&services, &gateway.accounts, node.registry());
             gateway.open_all(unlocked, &services, node);
         }
+            gateway.tasks.spawn(follow_ring(services.clone(), node.ring()));
         if let Some(deliveries) = node.deliveries() {
             gateway.tasks.spawn(answer(gateway.accounts.clone(), deliveries));
         }
@@ -226,6 +228,18 @@ impl Gateway {
 /// Opens an account, however often it takes: while the ring comes up, quorums are not there yet.
 async fn open(
     services: Arc<Services<RingStore>>,
+/// Believes whom the ring document says, whenever there is a new one.
+async fn follow_ring(services: Arc<Services<RingStore>>, mut ring: watch::Receiver<Arc<Roster>>) {
+    let authority = services.trust().authority;
+    loop {
+        let trust = Trust::new(authority, ring.borrow_and_update().ring());
+        services.renew_trust(trust);
+        if ring.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
     secrets: Arc<Secrets>,
     remembered: Arc<Remembered>,
 ) -> Account<RingStore> {
@@ -299,7 +313,7 @@ fn services(config: &Config, mail: &MailSection, node: &Node) -> Result<Arc<Serv
         .map_err(|source| GatewayError::RingSecret { path: path.clone(), source })?;
     Ok(Arc::new(Services {
         sealing: Sealing { ring: ring.ring, shared: Some(secret) },
-        trust: Trust::new(enrolment.authority, ring),
+        trust: RwLock::new(Arc::new(Trust::new(enrolment.authority, ring))),
         lease_s: ring.parameters.lease_s,
         node: node.id(),
         domain: mail.domain.clone(),

@@ -50,7 +50,7 @@ pub(super) async fn take_in<S: ObjectStore>(shared: &Arc<Shared<S>>, notificatio
     let Ok(_place) = shared.inbox_places.try_acquire() else { return Packet::Busy };
     let services = &shared.services;
     let opened =
-        post::delivery::notification::open(&shared.secrets, &services.trust, notification, services.store.now());
+        post::delivery::notification::open(&shared.secrets, &services.trust(), notification, services.store.now());
     let notification = match opened {
         Ok(notification) => notification,
         Err(error) => {

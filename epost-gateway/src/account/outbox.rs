@@ -11,7 +11,7 @@ use bytes::Bytes;
 use post::delivery::Reason;
 use post::delivery::notification::Letter;
 use post::delivery::notify::{Answer, NotifyError, notify};
-use post::identity::resolve::{Contact, ResolveError, resolve};
+use post::identity::resolve::{Contact, ResolveError, check, resolve};
 use post::mail::header::{section_length, strip_bcc};
 use post::mail::mailbox::INBOX;
 use post::mail::message::{fetch_message, store_message};
@@ -50,12 +50,14 @@ impl Contacts {
         address: &str,
     ) -> Result<Arc<Contact>, ResolveError> {
         let address = address.to_ascii_lowercase();
+        let trust = services.trust();
         if let Some((contact, found_at)) = self.lock().get(&address)
             && found_at.elapsed() < CONTACT_LIFE
+            && check(contact.certificate(), &trust, services.now_s()).is_ok()
         {
             return Ok(contact.clone());
         }
-        let contact = Arc::new(resolve(&*services.store, &services.trust, &address).await?);
+        let contact = Arc::new(resolve(&*services.store, &trust, &address).await?);
         let mut found = self.lock();
         if found.len() >= CONTACTS_MAX {
             found.clear();
@@ -180,7 +182,7 @@ async fn attempt<S: ObjectStore>(shared: &Arc<Shared<S>>, submission: &Submissio
         root: submission.message.root(),
         message: submission.message.encode(),
     };
-    match notify(&*services.store, &services.trust, &shared.secrets, &contact, &letter).await {
+    match notify(&*services.store, &services.trust(), &shared.secrets, &contact, &letter).await {
         Ok(Answer::Received(_)) => Outcome::Delivered,
         Ok(Answer::Busy) => Outcome::Later,
         Ok(Answer::Refused(Reason::Unwanted)) => Outcome::Never(NoticeReason::Refused),

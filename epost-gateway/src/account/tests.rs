@@ -47,7 +47,7 @@ impl Org {
         Arc::new(Services {
             store: Arc::new(self.store.clone()),
             sealing: Sealing { ring: self.ring.ring, shared: Some(RingSecret::new(1, [9; 32])) },
-            trust: Trust::new(self.founded.authority.public_key(), &self.ring),
+            trust: RwLock::new(Arc::new(Trust::new(self.founded.authority.public_key(), &self.ring))),
             lease_s: LEASE_S,
             node: Id([node; 20]),
             domain: "epost.test".into(),

@@ -16,8 +16,8 @@ use post::identity::organisation::{enrol_user, found};
 use post::seal::{RingSecret, Sealing};
 use post::store::memory::{Counts, MemoryStore};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -65,7 +65,7 @@ impl World {
         let services = Services {
             store: Arc::new(store.clone()),
             sealing: Sealing { ring: ring.ring, shared: Some(RingSecret::new(1, [9; 32])) },
-            trust: trust(),
+            trust: RwLock::new(Arc::new(trust())),
             lease_s: 28 * 86_400,
             node: Id([7; 20]),
             domain: "epost.test".to_owned(),

@@ -39,6 +39,7 @@ use inbox::Inbox;
 use net::id::Id;
 use net::overlay::OverlayStatus;
 use net::ring::RingError;
+use net::roster::Roster;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -92,6 +93,7 @@ pub struct Node {
     registry: Registry,
     readiness: Readiness,
     overlay: watch::Receiver<Arc<OverlayStatus>>,
+    ring: watch::Receiver<Arc<Roster>>,
     status_address: SocketAddr,
     at_work: AtWork,
     threads: Vec<JoinHandle<()>>,
@@ -149,6 +151,12 @@ impl Node {
     #[must_use]
     pub fn overlay(&self) -> Arc<OverlayStatus> {
         self.overlay.borrow().clone()
+    }
+
+    /// The ring document, and every newer one that the node adopts.
+    #[must_use]
+    pub fn ring(&self) -> watch::Receiver<Arc<Roster>> {
+        self.ring.clone()
     }
 
     /// Where the status page is.

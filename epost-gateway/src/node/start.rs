@@ -84,7 +84,7 @@ impl Node {
         };
         let tasks = vec![
             tokio::spawn(observe(store.clone(), tell_overlay, readiness.wait_for("overlay"))),
-            tokio::spawn(ring_file::follow(ring, quic.clone(), authority, config.node.ring.clone())),
+            tokio::spawn(ring_file::follow(ring.clone(), quic.clone(), authority, config.node.ring.clone())),
             tokio::spawn(ring_file::watch(store.clone(), config.node.ring.clone())),
             tokio::spawn(web::serve(page, view)),
         ];
@@ -95,6 +95,7 @@ impl Node {
             registry,
             readiness,
             overlay,
+            ring,
             status_address,
             at_work: AtWork { quic, inboxes, tasks },
             threads,
