@@ -197,11 +197,15 @@ struct Shared<S: ObjectStore> {
     remembered: Arc<Remembered>,
     mailbox: Keeper<Mailbox>,
     outbox: Keeper<Outbox>,
-    /// Open folders by serial. The lock is held while a folder is opened, so that it is opened once.
-    folders: Mutex<BTreeMap<u32, Folder<S>>>,
+    /// Folders by serial. Each has a lock of its own, held while it is opened, so that it is opened once and keeps
+    /// nobody waiting who wants another.
+    folders: std::sync::Mutex<BTreeMap<u32, Place<S>>>,
     contacts: outbox::Contacts,
     inbox_places: tokio::sync::Semaphore,
 }
+
+/// The folder that is open, once it is.
+type Place<S> = Arc<Mutex<Option<Folder<S>>>>;
 
 impl<S: ObjectStore> Account<S> {
     /// Opens the account: publishes its certificate and identity if the ring does not have them as they are now,
@@ -215,12 +219,13 @@ impl<S: ObjectStore> Account<S> {
         remembered: Arc<Remembered>,
     ) -> Result<Account<S>, AccountError> {
         publish(&services, &secrets).await?;
-        let mailbox = open_journal(&services, &secrets, &remembered, MAILBOX_LABEL, Mailbox::new()).await?;
-        let outbox = open_journal(&services, &secrets, &remembered, OUTBOX_LABEL, Outbox::new()).await?;
+        let seen = |label| remembered.version(label);
+        let mailbox = open_journal(&services, &secrets, seen(MAILBOX_LABEL), MAILBOX_LABEL, Mailbox::new()).await?;
+        let outbox = open_journal(&services, &secrets, seen(OUTBOX_LABEL), OUTBOX_LABEL, Outbox::new()).await?;
         let shared = Arc::new(Shared {
-            mailbox: Keeper::start(services.store.clone(), mailbox, |_| {}),
-            outbox: Keeper::start(services.store.clone(), outbox, |_| {}),
-            folders: Mutex::new(BTreeMap::new()),
+            mailbox: Keeper::start(services.clone(), mailbox, |_| {}),
+            outbox: Keeper::start(services.clone(), outbox, |_| {}),
+            folders: std::sync::Mutex::default(),
             contacts: outbox::Contacts::default(),
             inbox_places: tokio::sync::Semaphore::new(inbox::DELIVERIES_MAX),
             services,
@@ -290,8 +295,9 @@ impl<S: ObjectStore> Account<S> {
                 Ok(serial)
             })
             .await?;
-        if let Some(serial) = serial
-            && let Some(folder) = self.shared.folders.lock().await.remove(&serial)
+        let place = serial.and_then(|serial| self.shared.places().remove(&serial));
+        if let Some(place) = place
+            && let Some(folder) = place.lock().await.take()
         {
             folder.close().await;
         }
@@ -389,9 +395,13 @@ impl<S: ObjectStore> Account<S> {
         if let Some(version) = self.shared.outbox.version().await {
             versions.insert(OUTBOX_LABEL.to_owned(), version);
         }
-        for (serial, folder) in self.shared.folders.lock().await.iter() {
-            if let Some(version) = folder.version().await {
-                versions.insert(label_of(*serial), version);
+        let places = self.shared.places().clone();
+        for (serial, place) in places {
+            let folder = place.lock().await.clone();
+            if let Some(folder) = folder
+                && let Some(version) = folder.version().await
+            {
+                versions.insert(label_of(serial), version);
             }
         }
         self.shared.remembered.write(&versions)
@@ -405,16 +415,24 @@ impl<S: ObjectStore> Shared<S> {
     }
 
     async fn folder_with_serial(self: &Arc<Self>, serial: u32) -> Result<Folder<S>, AccountError> {
-        let mut folders = self.folders.lock().await;
-        if let Some(folder) = folders.get(&serial) {
-            return Ok(folder.clone());
-        }
+        let place = self.places().entry(serial).or_default().clone();
+        let mut open = place.lock().await;
         let label = label_of(serial);
+        let remembered = match &*open {
+            Some(folder) if !folder.has_ended() => return Ok(folder.clone()),
+            // Its writer has failed, and was shown more than what was remembered at the last stop.
+            Some(_) => None,
+            None => self.remembered.version(&label),
+        };
         let state = FolderState::new(serial);
-        let journal = open_journal(&self.services, &self.secrets, &self.remembered, &label, state).await?;
+        let journal = open_journal(&self.services, &self.secrets, remembered, &label, state).await?;
         let folder = Folder::new(self.services.clone(), self.mailbox.clone(), serial, journal);
-        folders.insert(serial, folder.clone());
+        *open = Some(folder.clone());
         Ok(folder)
+    }
+
+    fn places(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Place<S>>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -426,12 +444,12 @@ fn label_of(serial: u32) -> String {
 async fn open_journal<S: ObjectStore, T: JournalState>(
     services: &Services<S>,
     secrets: &Secrets,
-    remembered: &Remembered,
+    remembered: Option<u64>,
     label: &str,
     initial: T,
 ) -> Result<Journal<S, T>, AccountError> {
     let keys = WriteKeys::private(secrets.log_key(label), *secrets.log_seal_key(label));
-    Ok(Journal::open(services.log_store(), keys, remembered.version(label), initial).await?)
+    Ok(Journal::open(services.log_store(), keys, remembered, initial).await?)
 }
 
 /// Makes the ring hold the account's certificate and identity as they are now.

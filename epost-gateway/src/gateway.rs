@@ -155,9 +155,9 @@ impl Gateway {
             let acceptor = mail_acceptor(&mail.tls_certificate, &mail.tls_key, &mail.hostname)?;
             gateway.listen(config, mail, &acceptor, &stopping, node.registry()).await?;
             show(&services, &gateway.accounts, node.registry());
+            gateway.tasks.spawn(follow_ring(services.clone(), node.ring()));
             gateway.open_all(unlocked, &services, node);
         }
-            gateway.tasks.spawn(follow_ring(services.clone(), node.ring()));
         if let Some(deliveries) = node.deliveries() {
             gateway.tasks.spawn(answer(gateway.accounts.clone(), deliveries));
         }
@@ -170,9 +170,9 @@ impl Gateway {
         let ended = async { while self.listeners.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIME_MAX, ended).await.is_err() {
             tracing::warn!("mail sessions were cut off");
+            self.listeners.shutdown().await;
         }
         // Nothing may change any more once the versions are written down.
-            self.listeners.shutdown().await;
         self.tasks.shutdown().await;
         for account in self.accounts.all() {
             if let Err(error) = account.stop().await {
@@ -193,12 +193,12 @@ impl Gateway {
         let submission = smtp::Service::new(self.accounts.clone(), &mail.domain, &mail.hostname, limits, registry);
         let imap_counters = Arc::new(imap::Counters::default());
         show_imap(&imap_counters, registry);
+        let imap = imap::Service::new(self.accounts.clone(), imap_counters);
         for account in &config.account {
             for (address, mode) in [(account.smtp_starttls, TlsMode::StartTls), (account.smtp_tls, TlsMode::Implicit)] {
                 let (listener, acceptor) = (bind(address).await?, acceptor.clone());
                 self.listeners.spawn(smtp::listen(listener, mode, acceptor, submission.clone(), stopping.clone()));
             }
-        let imap = imap::Service::new(self.accounts.clone(), imap_counters);
             for (address, mode) in [(account.imap_starttls, TlsMode::StartTls), (account.imap_tls, TlsMode::Implicit)] {
                 let (listener, acceptor) = (bind(address).await?, acceptor.clone());
                 self.listeners.spawn(imap::listen(listener, mode, acceptor, imap.clone(), stopping.clone()));
@@ -225,9 +225,6 @@ impl Gateway {
     }
 }
 
-/// Opens an account, however often it takes: while the ring comes up, quorums are not there yet.
-async fn open(
-    services: Arc<Services<RingStore>>,
 /// Believes whom the ring document says, whenever there is a new one.
 async fn follow_ring(services: Arc<Services<RingStore>>, mut ring: watch::Receiver<Arc<Roster>>) {
     let authority = services.trust().authority;
@@ -240,6 +237,9 @@ async fn follow_ring(services: Arc<Services<RingStore>>, mut ring: watch::Receiv
     }
 }
 
+/// Opens an account, however often it takes: while the ring comes up, quorums are not there yet.
+async fn open(
+    services: Arc<Services<RingStore>>,
     secrets: Arc<Secrets>,
     remembered: Arc<Remembered>,
 ) -> Account<RingStore> {
@@ -343,6 +343,8 @@ fn show(services: &Arc<Services<RingStore>>, accounts: &Accounts<RingStore>, reg
     read("mail_refused", "notifications refused", |c| &c.refused);
     read("lease_refreshes", "rounds of lease refreshing", |c| &c.refreshes);
     read("lease_missing", "leased blocks that no replica had", |c| &c.blocks_missing);
+    read("logs_taken_over", "logs that another device took over", |c| &c.logs_taken_over);
+    read("log_writers_failed", "writers of logs that failed, a defect", |c| &c.writers_failed);
     let counted = accounts.clone();
     registry.reading("login_failed", "logins with a wrong user or password", move || {
         counted.counters().failed.load(Ordering::Relaxed)

@@ -46,7 +46,7 @@ impl<S: ObjectStore> Folder<S> {
         journal: Journal<S, FolderState>,
     ) -> Folder<S> {
         let (show, views) = watch::channel(journal.state().view());
-        let keeper = Keeper::start(services.store.clone(), journal, move |state: &FolderState| {
+        let keeper = Keeper::start(services.clone(), journal, move |state: &FolderState| {
             show.send_replace(state.view());
         });
         Folder { services, mailbox, serial, keeper, views }
@@ -217,6 +217,21 @@ impl<S: ObjectStore> Folder<S> {
 
     pub(super) async fn version(&self) -> Option<u64> {
         self.keeper.version().await
+    }
+
+    /// Whether its writer is gone: deleted, or failed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.keeper.has_ended()
+    }
+
+    /// Makes its writer fail, as a defect would.
+    #[cfg(test)]
+    pub(super) async fn fail(&self) {
+        let failed = self.keeper.change::<()>(|_| panic!("on purpose")).await;
+        assert!(failed.is_err());
+        while !self.has_ended() {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(super) async fn close(&self) {

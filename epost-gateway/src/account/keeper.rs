@@ -12,18 +12,25 @@
 //!                                            and the write is resolved before the next one
 //! ```
 //!
+//! A write whose outcome stays unknown is answered as a failure, and made again until it is known: what its callers
+//! were told failed may then turn out to stand, and is published. A client that tries again may so do a thing twice.
+//!
+//! Another device that opens the log ends the writing here: every change then fails with
+//! [`AccountError::TakenOver`], until this node is started again. That is told loudly, once, and counted.
+//!
 //! Invariant: what is published has been replicated, in the order of the log.
 
-use super::AccountError;
+use super::{AccountError, Services};
 use net::machine::Seconds;
 use post::log::LogError;
 use post::log::journal::{EffectError, Journal, JournalError, JournalState};
 use post::mail::references::{Refreshed, refresh_log};
 use post::store::ObjectStore;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Changes waiting for one journal; more wait in their callers.
 const QUEUE_MAX: usize = 256;
@@ -34,6 +41,8 @@ const RESOLVE_WAITS_MS: [u64; 4] = [200, 400, 800, 1600];
 /// No further attempt begins this long after the first one: below the quorum the ring takes many seconds over each,
 /// and a mail client waits a minute or two for its answer.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(10);
+/// Wait before such a write is tried again when nobody asks for anything.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(10);
 
 /// A state being changed.
 pub(crate) struct Draft<T: JournalState> {
@@ -107,13 +116,13 @@ where
 {
     /// Starts the task that owns `journal`. `show` is called with every state, just before it is published.
     pub(crate) fn start<S: ObjectStore>(
-        store: Arc<S>,
+        services: Arc<Services<S>>,
         journal: Journal<S, T>,
         show: impl Fn(&T) + Send + 'static,
     ) -> Keeper<T> {
         let (orders, queue) = mpsc::channel(QUEUE_MAX);
         let (publish, state) = watch::channel(Arc::new(journal.state().clone()));
-        tokio::spawn(Task { store, journal, publish, show }.run(queue));
+        tokio::spawn(Task { services, journal, publish, show, is_taken_over: false }.run(queue));
         Keeper { orders, state }
     }
 
@@ -169,6 +178,11 @@ where
         answered.await.ok()
     }
 
+    /// Whether the task has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.orders.is_closed()
+    }
+
     /// Ends the task, after what was ordered before: whoever watches sees the channel close.
     pub(crate) async fn close(&self) {
         // If the task has ended already, this is what was wanted.
@@ -178,10 +192,20 @@ where
 
 /// The task: one group of changes after the other, until nobody is left who could ask for one.
 struct Task<S, T: JournalState, F> {
-    store: Arc<S>,
+    services: Arc<Services<S>>,
     journal: Journal<S, T>,
     publish: watch::Sender<Arc<T>>,
     show: F,
+    is_taken_over: bool,
+}
+
+impl<S, T: JournalState, F> Drop for Task<S, T, F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.services.counters.writers_failed.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("the writer of a log has failed; this is a defect, see above; what it wrote is safe");
+        }
+    }
 }
 
 impl<S: ObjectStore, T: JournalState + 'static, F: Fn(&T)> Task<S, T, F> {
@@ -190,13 +214,21 @@ impl<S: ObjectStore, T: JournalState + 'static, F: Fn(&T)> Task<S, T, F> {
         loop {
             let order = match next.take() {
                 Some(order) => Some(order),
+                None if self.journal.is_unresolved() => match timeout(RESOLVE_AGAIN, queue.recv()).await {
+                    Ok(order) => order,
+                    Err(_) => {
+                        // Whether it worked shows in the next round.
+                        let _ = self.settle(Instant::now()).await;
+                        continue;
+                    }
+                },
                 None => queue.recv().await,
             };
             match order {
                 None | Some(Order::Close) => return,
                 Some(Order::Version(answer)) => drop(answer.send(self.journal.version())),
                 Some(Order::Refresh(expiry, answer)) => {
-                    let refreshed = refresh_log(&*self.store, self.journal.writer(), expiry).await;
+                    let refreshed = refresh_log(&*self.services.store, self.journal.writer(), expiry).await;
                     drop(answer.send(refreshed.map_err(|_| AccountError::Unavailable)));
                 }
                 Some(Order::Change(first)) => {
@@ -260,7 +292,8 @@ impl<S: ObjectStore, T: JournalState + 'static, F: Fn(&T)> Task<S, T, F> {
         self.publish();
         match committed {
             Err(JournalError::Log(LogError::Unresolved)) => self.settle(begun).await,
-            committed => committed.map_err(AccountError::from),
+            Err(error) => Err(self.failure(error)),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -271,17 +304,30 @@ impl<S: ObjectStore, T: JournalState + 'static, F: Fn(&T)> Task<S, T, F> {
             return Ok(());
         }
         for wait_ms in RESOLVE_WAITS_MS {
-            match self.journal.resolve().await {
-                Ok(()) => {
-                    self.publish();
-                    return Ok(());
-                }
+            let resolved = self.journal.resolve().await;
+            // Even if not all is written yet, a part of it may stand.
+            self.publish();
+            match resolved {
+                Ok(()) => return Ok(()),
                 Err(JournalError::Log(LogError::Unresolved)) if begun.elapsed() > RESOLVE_PATIENCE => break,
                 Err(JournalError::Log(LogError::Unresolved)) => sleep(Duration::from_millis(wait_ms)).await,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.failure(error)),
             }
         }
         Err(AccountError::Unavailable)
+    }
+
+    /// What the callers hear of an error; that the log was taken over is told to the operator, once.
+    fn failure(&mut self, error: JournalError) -> AccountError {
+        if matches!(error, JournalError::Log(LogError::TakenOver { .. })) && !self.is_taken_over {
+            self.is_taken_over = true;
+            self.services.counters.logs_taken_over.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                "a log of an account was taken over by another device that holds its key file; this node does not \
+                 change it any more; stop the account there and start this node again to have it back"
+            );
+        }
+        error.into()
     }
 
     fn publish(&self) {

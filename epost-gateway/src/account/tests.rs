@@ -6,7 +6,7 @@ use super::*;
 use net::ring::{Parameters, RingDocument};
 use post::entropy::Entropy;
 use post::identity::keyfile::{KeyFile, PasswordCost};
-use post::identity::organisation::{Founded, enrol_user, found};
+use post::identity::organisation::{Founded, enrol_user, found, renew_user, revoke};
 use post::mail::view::Flags;
 use post::seal::RingSecret;
 use post::store::memory::{Loss, MemoryStore};
@@ -147,6 +147,75 @@ async fn a_forged_author_is_not_shown_as_secure() {
     let text = String::from_utf8(whole.to_vec()).expect("text");
     assert!(text.starts_with("Authentication-Results: node.epost.test; x-epost=fail header.from=alice@epost.test\r\n"));
     assert!(!text.contains("x-epost=pass"), "a forged result came through");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_sender_is_refused_as_soon_as_the_ring_says_so() {
+    let mut org = Org::new();
+    let (alice, bob) = alice_and_bob(&mut org).await;
+    alice.submit(vec![BOB.into()], mail(ALICE, "before")).await.expect("accepted");
+    eventually("an empty outbox", async || alice.outbox_len() == 0).await;
+    let authority = org.founded.authority.public_key();
+    let certificate = parse_user(&alice.shared.secrets.certificate, &authority).expect("a certificate");
+    let revoked = revoke(&org.founded.authority, &org.founded.document, &certificate.serial, NOW).expect("revoked");
+    let ring = RingDocument::decode_verified(&revoked, &authority).expect("a ring");
+    bob.shared.services.renew_trust(Trust::new(authority, &ring));
+    alice.submit(vec![BOB.into()], mail(ALICE, "after")).await.expect("accepted");
+    eventually("a refusal", async || bob.shared.services.counters.refused.load(Ordering::Relaxed) > 0).await;
+    assert_eq!(bob.open("INBOX").await.expect("an inbox").view().entries.len(), 1);
+    assert_eq!(bob.is_recipient(ALICE).await, Ok(false), "a revoked account is nobody to write to");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_is_published() {
+    let mut org = Org::new();
+    let mut secrets = org.user(ALICE);
+    let (keys, file) = (secrets.master.clone(), KeyFile::new(&secrets, &mut org.entropy));
+    let published = async |org: &Org| {
+        let trust = org.services(0).trust();
+        resolve::resolve(&org.store, &trust, ALICE).await.expect("published").certificate().clone()
+    };
+    let before = NOW - 30 * 86_400;
+    secrets.certificate = renew_user(&org.founded.authority, &secrets, before, &mut org.entropy).expect("issued");
+    drop(org.account(secrets, 0).await);
+    assert_eq!(published(&org).await.not_before / 86_400, before / 86_400);
+    let renewed = file.open(&keys).expect("the same secrets");
+    drop(org.account(renewed, 0).await);
+    assert_eq!(published(&org).await.not_before / 86_400, NOW / 86_400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_taken_over_is_left_alone_and_counted() {
+    let mut org = Org::new();
+    let secrets = org.user(ALICE);
+    let (keys, file) = (secrets.master.clone(), KeyFile::new(&secrets, &mut org.entropy));
+    let here = org.account(secrets, 0).await;
+    let inbox = here.open("INBOX").await.expect("an inbox");
+    let there = org.account(file.open(&keys).expect("the same secrets"), 1).await;
+    for _ in 0..2 {
+        let appended = inbox.append(mail(ALICE, "here"), Flags::default(), None).await;
+        assert_eq!(appended, Err(AccountError::TakenOver));
+    }
+    assert_eq!(here.shared.services.counters.logs_taken_over.load(Ordering::Relaxed), 1);
+    let inbox = there.open("INBOX").await.expect("an inbox");
+    inbox.append(mail(ALICE, "there"), Flags::default(), None).await.expect("appended");
+    assert_eq!(inbox.view().entries.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_whose_writer_failed_is_opened_again() {
+    let mut org = Org::new();
+    let secrets = org.user(ALICE);
+    let account = org.account(secrets, 0).await;
+    let folder = account.open("INBOX").await.expect("an inbox");
+    let first = folder.append(mail(ALICE, "first"), Flags::default(), None).await.expect("appended");
+    folder.fail().await;
+    assert!(folder.append(mail(ALICE, "lost"), Flags::default(), None).await.is_err());
+    assert_eq!(account.shared.services.counters.writers_failed.load(Ordering::Relaxed), 1);
+    let folder = account.open("INBOX").await.expect("opened again");
+    let second = folder.append(mail(ALICE, "second"), Flags::default(), None).await.expect("appended");
+    assert!(second > first, "no number is given out twice");
+    assert_eq!(folder.view().entries.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
