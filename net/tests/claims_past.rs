@@ -522,3 +522,25 @@ fn claim_28_a_holder_that_was_away_adopts_the_later_lease() {
         assert_eq!(world.store(away).get(&key).map(|stored| stored.expiry), Some(expiry + 7_200));
     }
 }
+
+/// What two silent members may hold is not absent.
+#[test]
+fn a_block_whose_holders_are_down_is_unavailable_and_not_absent() {
+    let (_, mut world) = ring(0x1400, 12, Parameters::DEFAULT);
+    let mut dice = Dice::new(0x1400);
+    let never = Key::of(Kind::Content, b"never stored");
+    assert!(matches!(world.ask(0, Command::Lookup { key: never }), Some(Reply::Absent)));
+    let expiry = world.now() / SECOND + 86_400;
+    let key = insert(&mut world, &mut dice, 100, expiry);
+    world.run_for(10 * SECOND);
+    let holders: Vec<NodeIndex> = live_holders(&world, &key).iter().map(|id| world.index(*id).unwrap()).collect();
+    let [one, two, three] = holders[..] else { panic!("three holders") };
+    // One has lost it to its disk, and the other two go down before anybody has noticed.
+    world.store_mut(one).lose(&key);
+    world.kill(two);
+    world.kill(three);
+    world.run_for(60 * SECOND);
+    let reader = world.nodes().find(|node| !holders.contains(node)).unwrap();
+    let read = world.ask(reader, Command::Lookup { key });
+    assert!(matches!(read, Some(Reply::Unavailable)), "{read:?}");
+}

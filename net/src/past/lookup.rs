@@ -169,7 +169,10 @@ impl Past {
             return;
         }
         let absent = responsible.iter().filter(|id| lookup.asked.get(id) == Some(&Seen::Absent)).count();
+        let others = responsible.len() - absent;
+        // Were it stored, a quorum would have it: those that gave no definite answer must be fewer.
         let quorum = rules(turn, eligible(&turn.site.roster, &lookup.key).len()).content_quorum();
-        turn.reply(lookup.request, if absent >= quorum { Reply::Absent } else { Reply::Unavailable });
+        let is_absent = absent >= quorum && others < quorum;
+        turn.reply(lookup.request, if is_absent { Reply::Absent } else { Reply::Unavailable });
     }
 }
