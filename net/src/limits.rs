@@ -126,8 +126,9 @@ pub const LOOKUP_BREADTH: usize = 3;
 pub const STRAGGLER_WAIT: Micros = 50 * MILLISECOND;
 /// How often a signed block is offered to, or asked of, the replicas that have not settled.
 pub const SIGNED_TRIES: u8 = 6;
-/// No new attempt is made at a signed block after this.
-pub const SIGNED_PATIENCE: Micros = 12 * SECOND;
+/// No new attempt is made at a signed block after this. Those who wait (a mail client, for its answer) are better told soon
+/// that the quorum cannot be had; they may try again.
+pub const SIGNED_PATIENCE: Micros = 4 * SECOND;
 /// No lease may end later than this many lease periods from now.
 pub const LEASE_PERIODS_MAX: u64 = 4;
 /// Period of replica upkeep, less up to a tenth.

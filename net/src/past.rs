@@ -139,7 +139,7 @@ impl Past {
             Command::Insert { key, value, expiry } => self.begin_insertion(turn, request, key, value, expiry),
             Command::Lookup { key } => self.begin_lookup(pastry, turn, request, key),
             Command::PutSigned { key, value, expiry } => self.begin_write(turn, request, key, value, expiry),
-            Command::GetSigned { key } => self.begin_read(turn, request, key),
+            Command::GetSigned { key } => self.begin_read(pastry, turn, request, key),
             Command::Refresh { keys, expiry } => self.begin_refresh(pastry, turn, request, &keys, expiry),
             _ => unreachable!("not a matter of PAST"),
         }
@@ -217,7 +217,7 @@ impl Past {
                 let found = lookup::Found { value, version, expiry };
                 self.lookup_verified(pastry, turn, task, from, found, result);
             }
-            Then::WriteVerified(task) => self.write_verified(turn, task, result),
+            Then::WriteVerified(task) => self.write_verified(pastry, turn, task, result),
             Then::ReadVerified { task, from, value, expiry } => {
                 self.read_verified(turn, task, from, value, expiry, result);
             }
@@ -233,9 +233,9 @@ impl Past {
         } else if self.lookups.contains_key(&task) {
             self.broaden_if_empty_handed(pastry, turn, task);
         } else if self.writes.contains_key(&task) {
-            self.offer(turn, task);
+            self.offer(pastry, turn, task);
         } else if self.reads.contains_key(&task) {
-            self.read_due(turn, task);
+            self.read_due(pastry, turn, task);
         }
     }
 

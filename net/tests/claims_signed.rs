@@ -264,8 +264,10 @@ fn quorums_do_not_shrink_and_absence_needs_one() {
     // Two of five down: no write, no read, however long they are gone; nobody stands in.
     world.kill(replicas[1]);
     world.run_for(1_200 * SECOND);
+    let asked = world.now();
     assert!(matches!(put(&mut world, reader, key, head(&owner, 3, b"three")), Some(Reply::Unavailable)));
     assert!(matches!(get(&mut world, reader, key), Some(Reply::Unavailable)));
+    assert!(world.now() - asked <= 10 * SECOND, "of peers found dead, five seconds are enough");
     // One is back, having missed version 2: the read finds it all the same.
     let id = world.id(replicas[0]);
     world.start(replicas[0], founding.overlay(id, 77, Vec::new()));

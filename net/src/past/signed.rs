@@ -3,14 +3,14 @@
 //! Only the ring document says who these are. A write is done when the quorum has it durably; a read asks all, needs
 //! definite answers (the block, or *absent*) from a quorum, waits a bounded time for the rest, and takes the newest
 //! that verifies. Any two quorums share a correct replica, so what a write was told is stored, a read finds. Replicas
-//! found behind are given the newest. Nobody's word is taken for another's: a single replica cannot make a write fail
+//! found behind are given the newest. Those known to be dead are asked, once, and not waited for. Nobody's word is taken for another's: a single replica cannot make a write fail
 //! by claiming that it is superseded, nor hide a version.
 
 use super::{Answer, Past, Then, rules};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{RETRY_PAUSE, SIGNED_PATIENCE, SIGNED_TRIES, STRAGGLER_WAIT};
-use crate::machine::{ComputeResult, Metric, Micros, Reply, RequestId, Seconds};
+use crate::machine::{ComputeResult, Micros, Reply, RequestId, Seconds};
 use crate::past::block::Refusal;
 use crate::pastry::{Pastry, eligible};
 use crate::site::{Due, Turn};
@@ -87,15 +87,15 @@ impl Past {
         self.begin_verification(turn, key, value, Then::WriteVerified(task));
     }
 
-    pub(super) fn write_verified(&mut self, turn: &mut Turn<'_>, task: u64, result: ComputeResult) {
+    pub(super) fn write_verified(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, task: u64, result: ComputeResult) {
         match result {
-            ComputeResult::Verified { .. } => self.offer(turn, task),
+            ComputeResult::Verified { .. } => self.offer(pastry, turn, task),
             ComputeResult::Refused(refusal) => self.end_write(turn, task, Reply::Refused(refusal)),
         }
     }
 
     /// Offers the block to every eligible member that has not settled.
-    pub(super) fn offer(&mut self, turn: &mut Turn<'_>, task: u64) {
+    pub(super) fn offer(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, task: u64) {
         let Some(write) = self.writes.get_mut(&task) else { return };
         write.rounds += 1;
         let replicas = eligible(&turn.site.roster, &write.key);
@@ -103,9 +103,10 @@ impl Past {
         let place = Place { scope: turn.site.scope(), key: write.key, expiry: write.expiry };
         for id in replicas {
             let offered = write.replicas.entry(id).or_insert(Offered::Unsettled);
-            if *offered == Offered::Unsettled {
+            let is_departed = pastry.is_departed(id);
+            if *offered == Offered::Unsettled && (write.rounds == 1 || !is_departed) {
                 let body = Body::Store(place, write.value.clone());
-                if turn.call(id, body, Owner::SignedWrite(task)).is_some() {
+                if turn.call(id, body, Owner::SignedWrite(task)).is_some() && !is_departed {
                     *offered = Offered::Awaited;
                 }
             }
@@ -135,6 +136,9 @@ impl Past {
             },
             _ => Offered::Unsettled,
         };
+        if offered == Offered::Unsettled && write.replicas.get(&from) != Some(&Offered::Awaited) {
+            return; // Nobody waited for it.
+        }
         write.replicas.insert(from, offered);
         self.settle_write(turn, task);
     }
@@ -185,15 +189,15 @@ impl Past {
         }
     }
 
-    pub(super) fn begin_read(&mut self, turn: &mut Turn<'_>, request: RequestId, key: Key) {
+    pub(super) fn begin_read(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, request: RequestId, key: Key) {
         let task = turn.site.number();
         let read = SignedRead { request, key, replicas: BTreeMap::new(), rounds: 0, begun: turn.now, is_enough: false };
         self.reads.insert(task, read);
-        self.ask_all(turn, task);
+        self.ask_all(pastry, turn, task);
     }
 
     /// Asks every eligible member that has given no answer.
-    fn ask_all(&mut self, turn: &mut Turn<'_>, task: u64) {
+    fn ask_all(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, task: u64) {
         let Some(read) = self.reads.get_mut(&task) else { return };
         read.rounds += 1;
         let replicas = eligible(&turn.site.roster, &read.key);
@@ -201,8 +205,12 @@ impl Past {
         let fetch = Fetch { scope: turn.site.scope(), key: read.key };
         for id in replicas {
             let reported = read.replicas.entry(id).or_insert(Reported::Unsettled);
-            if matches!(reported, Reported::Unsettled | Reported::Unknown)
+            let is_open = matches!(reported, Reported::Unsettled | Reported::Unknown);
+            let is_departed = pastry.is_departed(id);
+            if is_open
+                && (read.rounds == 1 || !is_departed)
                 && turn.call(id, Body::Fetch(fetch), Owner::SignedRead(task)).is_some()
+                && !is_departed
             {
                 *reported = Reported::Awaited;
             }
@@ -237,6 +245,9 @@ impl Past {
             },
             _ => Reported::Unsettled,
         };
+        if reported != Reported::Absent && read.replicas.get(&from) != Some(&Reported::Awaited) {
+            return; // Nobody waited for it.
+        }
         read.replicas.insert(from, reported);
         self.settle_read(turn, task);
     }
@@ -261,11 +272,11 @@ impl Past {
     }
 
     /// The stragglers have had their time, or it is time to ask again.
-    pub(super) fn read_due(&mut self, turn: &mut Turn<'_>, task: u64) {
+    pub(super) fn read_due(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, task: u64) {
         if self.reads.get(&task).is_some_and(|read| read.is_enough) {
             self.end_read(turn, task);
         } else {
-            self.ask_all(turn, task);
+            self.ask_all(pastry, turn, task);
         }
     }
 
@@ -310,9 +321,6 @@ impl Past {
             Reported::Awaited | Reported::Unsettled => false,
         };
         let behind: Vec<Id> = read.replicas.iter().filter(|(_, r)| is_behind(r)).map(|(id, _)| *id).collect();
-        if behind.len() > quorum {
-            turn.count(Metric::Unexpected); // A version that a quorum does not hold: a write was cut short.
-        }
         Past::mend(turn, read.key, value, expiry, &behind);
     }
 }
