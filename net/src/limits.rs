@@ -139,6 +139,9 @@ pub const UPKEEP_SYNC: Micros = 5 * SECOND;
 pub const UPKEEP_SYNC_ROUNDS: u32 = 24;
 /// Every so many rounds the objects that belong elsewhere are offered to their holders.
 pub const ORPHANS_EVERY: u32 = 12;
+/// Most sums of ranges that partners have yet to answer, before the next range is summed: upkeep must leave most of the
+/// open requests to those who wait for theirs.
+pub const DIGESTS_OPEN_MAX: usize = 64;
 /// Most ranges waiting to be compared.
 pub const WALKS_MAX: usize = 1_024;
 /// Most objects waiting to be fetched for upkeep.
@@ -153,6 +156,7 @@ pub const PULL_SOURCES_MAX: usize = 4;
 pub const PARTNERS_MAX: usize = 512;
 
 const _: () = assert!(LOOKUP_HEDGE < FETCH_WAIT);
+const _: () = assert!(8 * (DIGESTS_OPEN_MAX + PULLS_OPEN_MAX) <= CALLS_MAX);
 const _: () = assert!(UPKEEP_BYTES_PER_SECOND as usize >= BLOCK_BYTES_MAX);
 
 // --- direct messages ----------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ use super::{Answer, Past, Then, seconds};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{
-    KEYS_PER_MESSAGE_MAX, ORPHANS_EVERY, PARTNERS_MAX, PULL_SOURCES_MAX, PULLS_MAX, PULLS_OPEN_MAX, SECOND, UPKEEP,
-    UPKEEP_BYTES_PER_SECOND, UPKEEP_SYNC, UPKEEP_SYNC_ROUNDS, WALKS_MAX,
+    DIGESTS_OPEN_MAX, KEYS_PER_MESSAGE_MAX, ORPHANS_EVERY, PARTNERS_MAX, PULL_SOURCES_MAX, PULLS_MAX, PULLS_OPEN_MAX,
+    SECOND, UPKEEP, UPKEEP_BYTES_PER_SECOND, UPKEEP_SYNC, UPKEEP_SYNC_ROUNDS, WALKS_MAX,
 };
 use crate::machine::{ComputeResult, Listed, Metric, Micros, Seconds, StorageOperation, StorageResult};
 use crate::pastry::Pastry;
@@ -68,6 +68,8 @@ pub(super) struct Upkeep {
     neighbourhood_changed: bool,
     waiting: VecDeque<Segment>,
     is_scanning: bool,
+    /// Sums sent to partners that have yet to answer.
+    digests_open: usize,
     exchanges: BTreeMap<Id, Exchange>,
     /// Partners with which a comparison was completed since this node started.
     met: BTreeSet<Id>,
@@ -115,12 +117,14 @@ impl Past {
         let is_hurried = self.upkeep.rounds < UPKEEP_SYNC_ROUNDS && !self.is_synced(pastry, turn.site);
         turn.due_about(if is_hurried { UPKEEP_SYNC } else { UPKEEP }, Due::Upkeep);
         self.upkeep.rounds += 1;
+        self.walk_on(turn); // What was put off because too much was under way.
         let mut partners = partners(pastry, &turn.site.roster, turn.site.me);
         if is_hurried {
             partners.retain(|id| !self.upkeep.met.contains(id));
         }
-        // A comparison that is still under way is not begun again on top.
+        // A comparison that is still under way is not begun again on top, and the dead are left alone.
         partners.retain(|id| self.upkeep.exchanges.get(id).is_none_or(|exchange| exchange.open == 0));
+        partners.retain(|id| !pastry.is_departed(*id));
         while self.upkeep.met.len() > PARTNERS_MAX {
             self.upkeep.met.pop_first();
         }
@@ -154,7 +158,8 @@ impl Past {
     }
 
     fn walk_on(&mut self, turn: &mut Turn<'_>) {
-        if self.upkeep.is_scanning || self.is_overloaded() {
+        let is_behind = self.upkeep.digests_open >= DIGESTS_OPEN_MAX; // The next answer goes on.
+        if self.upkeep.is_scanning || is_behind || self.is_overloaded() {
             return;
         }
         let Some(segment) = self.upkeep.waiting.pop_front() else { return };
@@ -212,6 +217,7 @@ impl Past {
             let owner = Owner::Digest { from: segment.from, to: end };
             if turn.call(partner, Body::RangeDigest(digest), owner).is_some() {
                 self.upkeep.exchanges.entry(partner).or_default().open += 1;
+                self.upkeep.digests_open += 1;
             } else {
                 self.fail(partner);
             }
@@ -253,6 +259,7 @@ impl Past {
 
     /// The partner agrees, or lists what it has; or it is silent.
     pub(super) fn digest_answered(&mut self, turn: &mut Turn<'_>, partner: Id, from: Id, to: Id, answer: Answer) {
+        self.upkeep.digests_open -= 1;
         match answer {
             Answer::Body(Body::RangeAgreed) => self.close(partner, true),
             Answer::Body(Body::RangeListing(listing)) if is_part_of(&listing, from, to) => {
@@ -267,10 +274,9 @@ impl Past {
                 }
                 self.merge(turn, partner, listing);
             }
-            _ => {
-                self.close(partner, false);
-            }
+            _ => self.close(partner, false),
         }
+        self.walk_on(turn);
     }
 
     /// A partner lists what we lack, or what it holds for us, of its own accord.
