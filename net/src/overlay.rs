@@ -275,7 +275,9 @@ impl Overlay {
         }
         self.site.roster = Arc::new(roster);
         out.push(Action::RingAdopted { roster: self.site.roster.clone() });
-        self.pastry.roster_changed(&mut Turn { now, site: &mut self.site, out });
+        let mut turn = Turn { now, site: &mut self.site, out };
+        self.pastry.roster_changed(&mut turn);
+        self.past.roster_changed(&self.pastry, &mut turn);
         Ok(())
     }
 

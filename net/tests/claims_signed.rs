@@ -9,7 +9,7 @@ use net::limits::SECOND;
 use net::machine::{Action, Actions, Command, ComputeJob, ComputeResult, Event, Machine, Micros, Reply, Stored};
 use net::overlay::Overlay;
 use net::past::block::{Refusal, encode_signed, verify};
-use net::ring::Parameters;
+use net::ring::{MemberState, Parameters};
 use net::sim::{Founding, MemoryStore, NodeIndex, Weather, World};
 use net::wire::{Body, Fetch, FetchAnswer, FetchOutcome, Message, Place, Scope, StoreAnswer, StoreOutcome};
 use std::cell::RefCell;
@@ -300,4 +300,38 @@ fn a_wiped_replica_counts_again_only_after_comparing_notes() {
     });
     assert!(came_back);
     assert_eq!(version_read(&mut world, wiped, key), Some(3));
+}
+
+/// A ring document that makes a node a holder must not let it speak of what it has never compared.
+#[test]
+fn a_new_holder_does_not_say_absent_before_comparing_notes() {
+    let (founding, mut world) = ring(0x5112, 4, 3);
+    let owner = signer(12);
+    let key = key_of(&owner, Kind::Head);
+    let [a, b, c] = replicas(&founding, &world, key)[..] else { panic!("three replicas") };
+    let new = world.nodes().find(|node| ![a, b, c].contains(node)).unwrap();
+    assert!(world.nodes().all(|node| world.machine(node).unwrap().status().synced));
+    // Stored on two of three.
+    world.network().set_side(c, 1);
+    assert!(matches!(put(&mut world, a, key, head(&owner, 1, b"one")), Some(Reply::Stored { copies: 2 })));
+    // One of the two is declared dead, the other cut off for a moment; the third has never had it.
+    world.kill(b);
+    world.network().set_side(c, 0);
+    world.network().set_side(a, 1);
+    assert!(world.store(c).get(&key).is_none());
+    let dead = world.id(b);
+    let newer = founding.amended(|ring| {
+        let (_, host) = ring.node_ids().find(|(id, _)| *id == dead).unwrap();
+        ring.members[host].state = MemberState::Dead;
+    });
+    for node in [c, new] {
+        assert!(matches!(world.ask(node, Command::AdoptRing { document: newer.document() }), Some(Reply::Done)));
+    }
+    let read = get(&mut world, new, key);
+    assert!(matches!(read, Some(Reply::Unavailable)), "{read:?}");
+    // The one that has it is back, and learns of the new document: all know, the new holder too.
+    world.network().set_side(a, 0);
+    let replicated = world.run_until(900 * SECOND, |world| world.store(new).get(&key).is_some());
+    assert!(replicated);
+    assert_eq!(version_read(&mut world, new, key), Some(1));
 }

@@ -85,6 +85,14 @@ impl Upkeep {
     pub(super) fn has_met(&self, partner: Id) -> bool {
         self.met.contains(&partner)
     }
+
+    /// What was compared so far no longer counts, nor does what is under way.
+    fn forget_meetings(&mut self) {
+        self.met.clear();
+        for exchange in self.exchanges.values_mut() {
+            exchange.has_failed = true;
+        }
+    }
 }
 
 impl Past {
@@ -97,7 +105,15 @@ impl Past {
 
     /// This node slept, and has missed what happened meanwhile.
     pub(crate) fn slept(&mut self) {
-        self.upkeep.met.clear();
+        self.upkeep.forget_meetings();
+    }
+
+    /// By another ring document this node may be a holder of keys that it has never compared with anybody.
+    pub(crate) fn roster_changed(&mut self, pastry: &Pastry, turn: &mut Turn<'_>) {
+        self.upkeep.forget_meetings();
+        if pastry.is_ready() {
+            self.ready(turn);
+        }
     }
 
     pub(crate) fn neighbourhood_changed(&mut self) {
@@ -237,19 +253,22 @@ impl Past {
 
     pub(super) fn digest_scanned(
         &mut self,
-        pastry: &Pastry,
+        pastry: &mut Pastry,
         turn: &mut Turn<'_>,
         from: Id,
         request: u64,
         digest: &RangeDigest,
         result: StorageResult,
     ) {
+        pastry.compare_epochs(turn, from, digest.scope.epoch);
         let StorageResult::Listed(entries) = result else { return };
         let end = end_of_page(&entries, digest.to);
         let shared = shared_with(pastry, turn, from, &entries);
         let mut sum = Sum::default();
         shared.iter().for_each(|entry| sum.add(entry));
-        if end == digest.to && sum.digest(turn, digest.from, digest.to).is_same(digest) {
+        // Two ring documents share objects out differently: then equal sums say nothing, and the list is sent.
+        let is_same = digest.scope == turn.site.scope() && sum.digest(turn, digest.from, digest.to).is_same(digest);
+        if end == digest.to && is_same {
             turn.send(from, request, Body::RangeAgreed);
         } else {
             let listing = listing(turn, digest.from, end, &shared, ListingRole::Difference);
@@ -271,6 +290,9 @@ impl Past {
                         is_orphans: false,
                     };
                     self.walk(turn, rest);
+                }
+                if listing.scope != turn.site.scope() {
+                    self.fail(partner);
                 }
                 self.merge(turn, partner, listing);
             }
