@@ -127,23 +127,19 @@ impl<D: Disk> Store<D> {
         let sequence = self.log.sequence_next;
         let slot =
             Slot { version: write.version, segment: place.segment, offset: place.offset, length, expiry: write.expiry };
-        let changed = match write.effect {
-            Effect::Place => vec![(write.key, Some(slot))],
-            Effect::Remove(keys) => keys.into_iter().map(|key| (key, None)).collect(),
-            Effect::Extend(leases) => {
-                let extend = |(key, expiry): (Key, u32)| {
-                    let held = self.index.get(&key).expect("only known keys are extended");
-                    (key, Some(Slot { expiry: expiry.max(held.expiry), ..held }))
-                };
-                leases.into_iter().map(extend).collect()
+        let mut removed = 0;
+        match write.effect {
+            Effect::Place => self.draft_slot(draft, write.key, Some(slot)),
+            Effect::Remove(keys) => {
+                removed = keys.len() as u64;
+                keys.into_iter().for_each(|key| self.draft_slot(draft, key, None));
             }
-            Effect::Nothing => Vec::new(),
-        };
-        let removed = changed.iter().filter(|(_, slot)| slot.is_none()).count() as u64;
-        for (key, slot) in changed {
-            let old = self.set_slot(key, slot);
-            draft.undo.push((key, old));
-            self.unsettled.insert(key, sequence);
+            // One after the other: of a key named twice the later end counts, as it does on replay.
+            Effect::Extend(leases) => leases.into_iter().for_each(|(key, expiry)| {
+                let held = self.index.get(&key).expect("only known keys are extended");
+                self.draft_slot(draft, key, Some(Slot { expiry: expiry.max(held.expiry), ..held }));
+            }),
+            Effect::Nothing => {}
         }
         if let Some((tag, answer)) = write.answer {
             draft.answers.push((tag, Ok(answer)));
@@ -152,6 +148,13 @@ impl<D: Disk> Store<D> {
             Change::Survivor { .. } => self.counters.cleaned += 1,
             Change::Asked { tag, request, .. } => self.note_clock(*tag, request, removed, sequence),
         }
+    }
+
+    /// Changes the index by the batch being built, and notes how to undo it.
+    fn draft_slot(&mut self, draft: &mut Draft, key: Key, slot: Option<Slot>) {
+        let old = self.set_slot(key, slot);
+        draft.undo.push((key, old));
+        self.unsettled.insert(key, self.log.sequence_next);
     }
 
     fn note_clock(&mut self, tag: u64, request: &Request, removed: u64, sequence: u64) {

@@ -131,6 +131,19 @@ fn objects_go_when_tick_and_grace_are_past_and_not_a_second_before() {
     }
 }
 
+/// Goal: no lease is cut short by a touch. Method: one key named twice.
+#[test]
+fn of_two_ends_for_one_key_in_a_touch_the_later_counts() {
+    let mut store = opened(&new_disk(1), settings(Flaw::None));
+    put(&mut store, 1, 10, Bytes::from_static(b"x")).unwrap();
+    let leases = vec![(key(1), 100), (key(1), 50)];
+    assert_eq!(call(&mut store, Request::TouchMany { leases }), Ok(Response::Touched { known: 2 }));
+    match call(&mut store, Request::Get { key: key(1) }) {
+        Ok(Response::Got(Some(object))) => assert_eq!(object.expiry_s, 100),
+        other => panic!("get answered {other:?}"),
+    }
+}
+
 /// Goal: a clock that jumps deletes nothing until it is confirmed, over a restart too. Method: jump, reopen, jump, confirm.
 #[test]
 fn a_clock_jump_suspends_deletion_until_confirmed() {
