@@ -40,9 +40,10 @@ impl Mapping {
         Some(Bytes::from_owner(Slice { map: self.map.clone(), range: start..end }))
     }
 
-    /// Whether no slice is held by anybody.
-    pub(super) fn is_unused(&self) -> bool {
-        Arc::strong_count(&self.map) == 1
+    /// Lets go of the mapping; whether no slice of it is held by anybody. Whatever another thread has read through a slice
+    /// it has then read before (a look at the count alone would not promise that).
+    pub(super) fn is_unused(self) -> bool {
+        Arc::into_inner(self.map).is_some()
     }
 
     fn is_resident(&self, range: Range<usize>) -> bool {

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 /// One shard's directory on io_uring.
 ///
-/// Fields are dropped in order: the ring last but for the bell, after `Drop` has waited for everything in flight.
+/// `Drop` waits for everything in flight; only then are the ring, the files and the buffers dropped.
 pub struct RingDisk {
     ring: IoUring,
     dir: PathBuf,
@@ -201,6 +201,8 @@ impl RingDisk {
                 return;
             }
             self.enter(0);
+            // A kernel that is full of completions takes no more entries until they are reaped.
+            self.reap();
         }
     }
 
