@@ -6,7 +6,7 @@
 
 use super::raw::{self, Way};
 use super::{Dice, LoadError};
-use crate::report::{Report, Row, Sample};
+use crate::report::{Report, Row, Sample, Watch};
 use bytes::Bytes;
 use engine::{Class, Config, Engine, Key, Port, Request, Response};
 use indicatif::ProgressBar;
@@ -46,6 +46,7 @@ pub(crate) fn measure(dir: &Path, rounds: usize) -> Result<Report, LoadError> {
     let cases = PUTS.len() + GETS.len() + TOUCHES.len();
     let progress = ProgressBar::new((rounds * cases) as u64);
     let mut rows = rows();
+    let watch = Watch::start();
     for round in 0..rounds {
         let store = scratch.path().join(format!("store{round}"));
         let mut bench = Bench::open(&store, round as u64)?;
@@ -69,7 +70,7 @@ pub(crate) fn measure(dir: &Path, rounds: usize) -> Result<Report, LoadError> {
         }
     }
     progress.finish_and_clear();
-    let mut report = Report::new("load engine", scratch.path());
+    let mut report = Report::new("load engine", scratch.path(), &watch);
     report.note(
         "put: random keys and bytes, counted when acknowledged as durable; default settings; fresh store each round",
     );

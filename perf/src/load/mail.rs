@@ -6,7 +6,7 @@
 
 use super::client::{Imap, Smtp};
 use super::{Dice, LoadError};
-use crate::report::{Report, Row, Sample};
+use crate::report::{Report, Row, Sample, Watch};
 use base64::Engine as _;
 use indicatif::ProgressBar;
 use std::net::{TcpListener, UdpSocket};
@@ -42,6 +42,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Report, LoadError> {
     std::fs::create_dir_all(&plan.dir)?;
     let scratch = tempfile::Builder::new().prefix("perf-mail-").tempdir_in(&plan.dir)?;
     let epost = plan.epost.clone().map_or_else(build, Ok)?;
+    let watch = Watch::start();
     let ring = Ring::start(&epost, scratch.path())?;
     let mut rows = [
         Row::new("accepted", "messages/s"),
@@ -60,7 +61,9 @@ pub(crate) fn measure(plan: &Plan) -> Result<Report, LoadError> {
         }
     }
     progress.finish_and_clear();
-    let mut report = Report::new("load mail", scratch.path());
+    // Stopped and awaited, so that its processor time counts as ours.
+    drop(ring);
+    let mut report = Report::new("load mail", scratch.path(), &watch);
     report.note(format!(
         "{} messages of {} bytes a round over {} connections, then {SINGLES} one at a time; TLS on every connection",
         plan.messages, plan.bytes, plan.connections

@@ -1,6 +1,7 @@
 //! What is said about a measurement: a table for people, JSON for machines, a file for the record.
 
 mod machine;
+mod neighbours;
 mod table;
 
 use crate::load::LoadError;
@@ -8,6 +9,8 @@ use machine::Machine;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub(crate) use neighbours::Watch;
 
 /// One round of one case: operations per second here, and of what it is compared with.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -54,15 +57,18 @@ pub(crate) struct Report {
     /// Which one.
     pub(crate) what: &'static str,
     machine: Machine,
+    /// Share of the processors that others had meanwhile.
+    others_percent: Option<f64>,
     notes: Vec<String>,
     /// The cases.
     pub(crate) rows: Vec<Row>,
 }
 
 impl Report {
-    /// A report about this machine and the disk that holds `dir`.
-    pub(crate) fn new(what: &'static str, dir: &Path) -> Report {
-        Report { what, machine: Machine::here(dir), notes: Vec::new(), rows: Vec::new() }
+    /// A report about this machine, the disk that holds `dir`, and what went on beside it during `watch`.
+    pub(crate) fn new(what: &'static str, dir: &Path, watch: &Watch) -> Report {
+        let others_percent = watch.others_percent();
+        Report { what, machine: Machine::here(dir), others_percent, notes: Vec::new(), rows: Vec::new() }
     }
 
     /// Adds a sentence that a reader needs to understand the figures.
@@ -97,6 +103,11 @@ impl Report {
 
     fn table(&self) -> String {
         let mut text = format!("{}\n{}\n", self.what, self.machine);
+        if let Some(percent) = self.others_percent {
+            text += &format!(
+                "other processes and the kernel's own threads had {percent:.0} % of the processors meanwhile\n"
+            );
+        }
         text += &table::render(&self.rows);
         for note in &self.notes {
             text += &format!("{note}\n");
