@@ -42,26 +42,32 @@ pub(super) async fn keep<S: ObjectStore>(shared: Arc<Shared<S>>) {
     }
 }
 
-/// One round: every lease now ends one whole lease from now.
+/// One round: every lease now ends one whole lease from now. A folder that cannot be opened, or a block that cannot
+/// be refreshed, keeps none of the others from it.
 pub(super) async fn refresh<S: ObjectStore>(shared: &Arc<Shared<S>>) -> Result<Refreshed, AccountError> {
     let services = &shared.services;
     let expiry = services.expiry();
-    let mut total = Refreshed::default();
+    let mut round = Round::default();
     let account =
         vec![certificate_key(&shared.secrets.address), identity_key(&shared.secrets.root.verifying_key().to_bytes())];
-    add(&mut total, Refreshed { asked: account.len(), known: services.store.refresh(account, expiry).await? });
-    add(&mut total, shared.mailbox.refresh(expiry).await?);
-    add(&mut total, shared.outbox.refresh(expiry).await?);
+    let asked = account.len();
+    let known = services.store.refresh(account, expiry).await;
+    round.add(known.map(|known| Refreshed { asked, known }).map_err(AccountError::from));
+    round.add(shared.mailbox.refresh(expiry).await);
+    round.add(shared.outbox.refresh(expiry).await);
     let outbox = shared.outbox.state();
-    add(&mut total, messages(shared, of_outbox(&outbox), expiry).await?);
+    round.add(messages(shared, of_outbox(&outbox), expiry).await);
     let serials: Vec<u32> = shared.mailbox.state().folders().map(|(_, record)| record.serial).collect();
     for serial in serials {
-        let folder = shared.folder_with_serial(serial).await?;
-        add(&mut total, folder.refresh(expiry).await?);
-        let view = folder.view();
-        add(&mut total, messages(shared, of_folder(&view), expiry).await?);
+        match shared.folder_with_serial(serial).await {
+            Ok(folder) => {
+                round.add(folder.refresh(expiry).await);
+                round.add(messages(shared, of_folder(&folder.view()), expiry).await);
+            }
+            Err(error) => round.add(Err(error)),
+        }
     }
-    Ok(total)
+    round.end()
 }
 
 async fn messages<'m, S: ObjectStore>(
@@ -72,7 +78,30 @@ async fn messages<'m, S: ObjectStore>(
     refresh_messages(&*shared.services.store, messages, expiry).await.map_err(|_| AccountError::Unavailable)
 }
 
-fn add(total: &mut Refreshed, more: Refreshed) {
-    total.asked += more.asked;
-    total.known += more.known;
+/// What a round has come to.
+#[derive(Default)]
+struct Round {
+    total: Refreshed,
+    failure: Option<AccountError>,
+}
+
+impl Round {
+    fn add(&mut self, refreshed: Result<Refreshed, AccountError>) {
+        match refreshed {
+            Ok(more) => {
+                self.total.asked += more.asked;
+                self.total.known += more.known;
+            }
+            Err(error) => {
+                self.failure.get_or_insert(error);
+            }
+        }
+    }
+
+    fn end(self) -> Result<Refreshed, AccountError> {
+        match self.failure {
+            None => Ok(self.total),
+            Some(error) => Err(error),
+        }
+    }
 }

@@ -7,6 +7,8 @@ use net::ring::{Parameters, RingDocument};
 use post::entropy::Entropy;
 use post::identity::keyfile::{KeyFile, PasswordCost};
 use post::identity::organisation::{Founded, enrol_user, found, renew_user, revoke};
+use post::mail::folder::NewMessage;
+use post::mail::message::store_message;
 use post::mail::view::Flags;
 use post::seal::RingSecret;
 use post::store::memory::{Loss, MemoryStore};
@@ -242,7 +244,10 @@ async fn claim_67_nothing_is_told_unless_everything_is_stored() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_behind_an_unresolved_write_is_not_kept_waiting() {
     let mut org = Org::new();
-    let (alice, _bob) = alice_and_bob(&mut org).await;
+    let (alice, bob) = alice_and_bob(&mut org).await;
+    // The first round of leases opens every folder, which writes.
+    let rounds = |account: &Account<MemoryStore>| account.shared.services.counters.refreshes.load(Ordering::Relaxed);
+    eventually("leases", async || rounds(&alice) > 0 && rounds(&bob) > 0).await;
     let before = org.store.written().len();
     org.store.fail_writes_after(1, Loss::Lost);
     let mut changes = tokio::task::JoinSet::new();
@@ -373,6 +378,44 @@ async fn claim_25_the_owner_keeps_what_he_refers_to_and_nothing_else() {
     }
     assert_eq!(held(&keys), 0, "deleted mail's objects are gone");
     assert_eq!(folder.message(keep).await.expect("kept"), mail(ALICE, &"keep ".repeat(20_000)));
+}
+
+/// A folder whose log is lost, and a large object whose list of chunks is, take no other mail with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claim_25_what_is_lost_does_not_end_the_leases_of_what_is_not() {
+    let mut org = Org::new();
+    let secrets = org.user(ALICE);
+    let (keys, file) = (secrets.master.clone(), KeyFile::new(&secrets, &mut org.entropy));
+    let account = org.account(secrets, 0).await;
+    account.create("A lost folder", None).await.expect("created");
+    account.create("Z kept folder", None).await.expect("created");
+    let lost = account.open("A lost folder").await.expect("a folder");
+    let serial = lost.view().uid_validity;
+    lost.append(mail(ALICE, "lost"), Flags::default(), None).await.expect("appended");
+    let kept = account.open("Z kept folder").await.expect("a folder");
+    let large = format!("From: {ALICE}\r\nContent-Type: application/pdf\r\n\r\n{}\r\n", "x".repeat(9 << 20));
+    let sealing = account.shared.services.sealing.clone();
+    let expiry = account.shared.services.expiry();
+    let stored = store_message(&org.store, &sealing, &Bytes::from(large.clone()), expiry).await.expect("stored");
+    let list = stored.reference.references().find(|object| object.is_chunked()).expect("a large object").block_key();
+    let new = NewMessage::new(&Bytes::from(large), stored.reference, Flags::default(), 0).expect("a message");
+    kept.take_in(new).await.expect("taken in");
+    let uid = kept.append(mail(ALICE, &"kept ".repeat(9_000)), Flags::default(), None).await.expect("appended");
+    drop((account, lost, kept));
+
+    assert!(org.store.remove(list));
+    let lost_log = WriteKeys::private(file.open(&keys).expect("secrets").log_key(&label_of(serial)), [0; 32]);
+    assert!(org.store.remove(lost_log.read().head_key()));
+    org.store.lie(lost_log.read().head_key(), Some(Bytes::from_static(b"not a head")));
+    let account = org.account(file.open(&keys).expect("the same secrets"), 0).await;
+    assert!(account.open("A lost folder").await.is_err());
+    for _ in 0..4 {
+        org.store.advance(LEASE_S / 2 * 1_000_000);
+        assert!(leases::refresh(&account.shared).await.is_err(), "what is lost is told");
+        org.store.sweep(org.store.now() / 1_000_000);
+    }
+    let kept = account.open("Z kept folder").await.expect("a folder");
+    assert_eq!(kept.message(uid).await.expect("kept"), mail(ALICE, &"kept ".repeat(9_000)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

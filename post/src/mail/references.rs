@@ -4,26 +4,15 @@
 //! its lease ends; an object that two messages share is refreshed for either.
 
 use super::limits::REFRESH_BATCH_MAX;
-use super::message::{MessageReference, keys_of};
+use super::message::MessageReference;
 use super::outbox::Outbox;
 use super::view::FolderView;
 use crate::log::writer::LogWriter;
-use crate::seal::{self, OpenError};
+use crate::seal::{self, OpenError, Reference};
 use crate::store::{ObjectStore, StoreError};
 use net::id::Key;
 use net::machine::Seconds;
 use std::collections::BTreeSet;
-
-/// Why leases were not all refreshed. Those of earlier batches were.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RefreshError {
-    /// The store did not answer.
-    #[error("the store did not refresh leases: {0}")]
-    Store(#[from] StoreError),
-    /// The chunk list of a large object could not be read.
-    #[error("the chunks of an object are not known: {0}")]
-    Open(#[from] OpenError),
-}
 
 /// What a refresh found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,65 +33,88 @@ pub fn of_outbox(outbox: &Outbox) -> impl Iterator<Item = &MessageReference> {
     outbox.pending().map(|submission| &submission.message)
 }
 
-/// The keys of every block that opening a log needs.
+/// Refreshes the leases of every block of these messages, to `expiry`. A block that cannot be refreshed keeps none of
+/// the others from it.
 ///
 /// # Errors
-/// [`OpenError`], if the chunk list of its snapshot cannot be read.
-pub async fn keys_of_log<S: ObjectStore>(store: &S, writer: &LogWriter<S>) -> Result<Vec<Key>, OpenError> {
-    let mut keys: Vec<Key> = writer.live_keys().collect();
-    for object in writer.snapshot_objects() {
-        keys.extend(seal::keys_of(store, object).await?);
-    }
-    Ok(keys)
-}
-
-/// Refreshes the leases of every block of these messages, to `expiry`.
-///
-/// # Errors
-/// [`RefreshError`]; what was refreshed before it stays refreshed.
+/// [`StoreError`], the first there was; everything else was refreshed all the same.
 pub async fn refresh_messages<'m, S: ObjectStore>(
     store: &S,
     messages: impl IntoIterator<Item = &'m MessageReference>,
     expiry: Seconds,
-) -> Result<Refreshed, RefreshError> {
-    let mut refreshed = Refreshed::default();
-    let mut batch = BTreeSet::new();
+) -> Result<Refreshed, StoreError> {
+    let mut round = Round::new(store, expiry);
     for message in messages {
-        batch.extend(keys_of(store, message).await?);
-        if batch.len() >= REFRESH_BATCH_MAX {
-            refresh(store, std::mem::take(&mut batch), expiry, &mut refreshed).await?;
+        for object in message.references() {
+            round.object(object).await;
         }
     }
-    refresh(store, batch, expiry, &mut refreshed).await?;
-    Ok(refreshed)
+    round.end().await
 }
 
 /// Refreshes the leases of every block that opening a log needs, to `expiry`.
 ///
 /// # Errors
-/// [`RefreshError`].
+/// As [`refresh_messages`].
 pub async fn refresh_log<S: ObjectStore>(
     store: &S,
     writer: &LogWriter<S>,
     expiry: Seconds,
-) -> Result<Refreshed, RefreshError> {
-    let mut refreshed = Refreshed::default();
-    let keys = keys_of_log(store, writer).await?.into_iter().collect();
-    refresh(store, keys, expiry, &mut refreshed).await?;
-    Ok(refreshed)
+) -> Result<Refreshed, StoreError> {
+    let mut round = Round::new(store, expiry);
+    round.batch.extend(writer.live_keys());
+    for object in writer.snapshot_objects() {
+        round.object(object).await;
+    }
+    round.end().await
 }
 
-/// Refreshes `keys`, sorted along the ring, in batches of [`REFRESH_BATCH_MAX`].
-async fn refresh<S: ObjectStore>(
-    store: &S,
-    keys: BTreeSet<Key>,
+/// One round of refreshing: keys are gathered, sorted along the ring, and asked for in bounded batches.
+struct Round<'s, S> {
+    store: &'s S,
     expiry: Seconds,
-    refreshed: &mut Refreshed,
-) -> Result<(), RefreshError> {
-    let keys: Vec<Key> = keys.into_iter().collect();
-    for batch in keys.chunks(REFRESH_BATCH_MAX) {
-        refreshed.asked += batch.len();
-        refreshed.known += store.refresh(batch.to_vec(), expiry).await?;
+    batch: BTreeSet<Key>,
+    refreshed: Refreshed,
+    failure: Option<StoreError>,
+}
+
+impl<'s, S: ObjectStore> Round<'s, S> {
+    fn new(store: &'s S, expiry: Seconds) -> Self {
+        Round { store, expiry, batch: BTreeSet::new(), refreshed: Refreshed::default(), failure: None }
     }
-    Ok(())
+
+    async fn object(&mut self, object: &Reference) {
+        match seal::keys_of(self.store, object).await {
+            Ok(keys) => self.batch.extend(keys),
+            Err(OpenError::Store(error)) => {
+                self.failure.get_or_insert(error);
+            }
+            // Its chunks are not known any more: the object is lost, and the others are not to be lost with it.
+            Err(_) => self.refreshed.asked += 1,
+        }
+        if self.batch.len() >= REFRESH_BATCH_MAX {
+            self.flush().await;
+        }
+    }
+
+    async fn flush(&mut self) {
+        let keys: Vec<Key> = std::mem::take(&mut self.batch).into_iter().collect();
+        for batch in keys.chunks(REFRESH_BATCH_MAX) {
+            self.refreshed.asked += batch.len();
+            match self.store.refresh(batch.to_vec(), self.expiry).await {
+                Ok(known) => self.refreshed.known += known,
+                Err(error) => {
+                    self.failure.get_or_insert(error);
+                }
+            }
+        }
+    }
+
+    async fn end(mut self) -> Result<Refreshed, StoreError> {
+        self.flush().await;
+        match self.failure {
+            None => Ok(self.refreshed),
+            Some(error) => Err(error),
+        }
+    }
 }
