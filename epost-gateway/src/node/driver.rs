@@ -99,7 +99,7 @@ struct Running<M> {
 }
 
 impl<M: Machine> Driver<M> {
-    /// Runs until the inbox is told to stop. Callers still waiting then see their reply channel closed.
+    /// Runs until the inbox is told to stop, or the engine has ended by itself, which ends the node. Callers still waiting then see their reply channel closed.
     pub(super) fn run(self) {
         let mut running = Running {
             driver: self,
@@ -113,6 +113,10 @@ impl<M: Machine> Driver<M> {
         while !running.driver.inbox.is_stopping() {
             if !running.turn() {
                 running.sleep();
+            }
+            if running.driver.storage.has_ended() {
+                tracing::error!("the store has ended by itself");
+                break;
             }
         }
         // Their callers see the reply channel closed, as those already given to the machine do.

@@ -28,6 +28,8 @@ pub(super) struct Storage {
     put_bytes: usize,
     /// Whether a sweep is under way.
     sweeping: bool,
+    /// A shard of the engine has ended although nobody closed it.
+    has_ended: bool,
     full: Counter,
     failed: Counter,
     sweep_failures: Counter,
@@ -43,6 +45,7 @@ impl Storage {
             puts: BTreeMap::new(),
             put_bytes: 0,
             sweeping: false,
+            has_ended: false,
             full: registry.drops("storage queue full"),
             failed: registry.counter("storage_failures", "storage operations the engine refused or failed"),
             sweep_failures: registry.counter("sweep_failures", "sweeps the engine failed"),
@@ -94,6 +97,7 @@ impl Storage {
             self.flush();
             self.sweeping &= tag != SWEEP_TAG;
             self.put_bytes -= self.puts.remove(&tag).unwrap_or(0);
+            self.has_ended |= matches!(result, Err(engine::Error::Closed));
             match (tag, result) {
                 (SWEEP_TAG, Ok(Response::Swept { expired, .. })) => self.swept.add(expired),
                 (SWEEP_TAG | CONFIRM_TAG, Ok(_)) => {}
@@ -109,6 +113,11 @@ impl Storage {
                 }
             }
         }
+    }
+
+    /// Whether the engine has ended, wholly or in part: a node that has lost its store must not seem to be at work.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Operations that wait for the port.

@@ -60,7 +60,7 @@ struct Bench {
     clock: Arc<Clock>,
     thread: Option<JoinHandle<()>>,
     ending: watch::Receiver<bool>,
-    _engine: Engine,
+    engine: Engine,
     _folder: tempfile::TempDir,
 }
 
@@ -109,19 +109,8 @@ impl Bench {
             driver.run();
         });
         let thread = Some(thread);
-        let bench = Bench {
-            inbox,
-            script,
-            seen,
-            sent,
-            deliveries,
-            registry,
-            clock,
-            thread,
-            ending,
-            _engine: engine,
-            _folder: folder,
-        };
+        let bench =
+            Bench { inbox, script, seen, sent, deliveries, registry, clock, thread, ending, engine, _folder: folder };
         assert!(matches!(bench.next(), (_, Event::Boot)));
         bench
     }
@@ -248,6 +237,18 @@ fn every_storage_operation_is_answered_once_even_beyond_the_bound() {
     assert_eq!(failed, bench.drops("storage queue full"));
     assert!((300..=500).contains(&failed), "{failed} of {count} failed");
     bench.stop();
+}
+
+#[test]
+fn a_driver_does_not_outlive_its_engine() {
+    let bench = Bench::start();
+    let Bench { engine, mut ending, thread, script, inbox, .. } = bench;
+    drop(engine);
+    let get = Action::Storage { op: OpId(1), operation: StorageOperation::Get { key: content(1).0 } };
+    script.lock().unwrap().push_back(vec![get]);
+    assert!(inbox.order(Order { command: Command::Status, reply: None }).is_ok());
+    thread.unwrap().join().unwrap();
+    assert!(*ending.borrow_and_update());
 }
 
 #[test]
