@@ -10,7 +10,7 @@ use crate::node::limits::{COLD_TIME, CONNECTION_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 use crate::node::status::{Counter, Registry};
 use bytes::{BufMut, Bytes, BytesMut};
 use net::wire::{Body, HEADER_BYTES, decode, frame_length};
-use quinn::{RecvStream, VarInt};
+use quinn::{ConnectionError, RecvStream, VarInt};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::Semaphore;
@@ -57,29 +57,39 @@ impl Intake {
         &*self.receiver
     }
 
-    /// Reads frames until the connection ends. `weight`: how many ids the peer's certificate stands for.
-    pub(super) async fn serve(self: Arc<Self>, peer: Arc<Peer>, link: Link, weight: u16) {
+    /// Reads frames until the connection ends; returns whether it ended for having been cold. `weight`: how many ids the
+    /// peer's certificate stands for.
+    pub(super) async fn serve(self: Arc<Self>, peer: Arc<Peer>, link: Link, weight: u16) -> bool {
         let budget = Arc::new(Semaphore::new(CONNECTION_FRAME_BYTES_MAX));
         let mut cold = interval_at(tokio::time::Instant::now() + COLD_TIME, COLD_TIME);
         cold.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let mut closed_cold = false;
+        let error = loop {
             tokio::select! {
                 stream = link.connection.accept_uni() => {
-                    let Ok(stream) = stream else { return };
+                    let stream = match stream {
+                        Ok(stream) => stream,
+                        Err(error) => break error,
+                    };
                     // At most STREAMS_MAX of these tasks: the peer may open no more streams.
                     tokio::spawn(self.clone().take_stream(peer.clone(), link.clone(), weight, stream, budget.clone()));
                 }
                 datagram = link.connection.read_datagram() => {
-                    let Ok(datagram) = datagram else { return };
-                    self.take_frame(&peer, &link, weight, datagram);
+                    match datagram {
+                        Ok(datagram) => self.take_frame(&peer, &link, weight, datagram),
+                        Err(error) => break error,
+                    }
                 }
                 _ = cold.tick() => {
                     if !link.used.swap(false, Ordering::Relaxed) && link.dialled {
                         link.close(Farewell::Cold);
+                        closed_cold = true;
                     }
                 }
             }
-        }
+        };
+        let told_cold = |close: &quinn::ApplicationClose| close.error_code == Farewell::Cold.code();
+        closed_cold || matches!(&error, ConnectionError::ApplicationClosed(close) if told_cold(close))
     }
 
     async fn take_stream(

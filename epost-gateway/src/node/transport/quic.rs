@@ -340,8 +340,9 @@ fn class_of(connection: &Connection) -> Result<Class, Refusal> {
 
 /// Reads a registered connection to its end.
 async fn serve(shared: Arc<Shared>, peer: Arc<Peer>, link: Link, weight: u16, _permit: OwnedSemaphorePermit) {
-    shared.intake.clone().serve(peer.clone(), link.clone(), weight).await;
-    if peer.remove(&link.connection) {
+    let was_cold = shared.intake.clone().serve(peer.clone(), link.clone(), weight).await;
+    // That nobody had anything to say is no sign of trouble; told of it, the overlay would dial at once to ask.
+    if peer.remove(&link.connection) && !was_cold {
         shared.intake.receiver().down(&peer.host.ids);
     }
 }
