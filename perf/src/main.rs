@@ -80,6 +80,9 @@ struct Output {
     /// Also write the result to perf/record, by machine and date.
     #[arg(long)]
     record: bool,
+    /// A sentence about the circumstances, kept with the result.
+    #[arg(long)]
+    note: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -96,7 +99,12 @@ fn main() -> ExitCode {
         }),
     };
     let (Load::Engine { output, .. } | Load::Mail { output, .. }) = &what;
-    let said = measured.and_then(|report| report.publish(output.json, output.record));
+    let said = measured.and_then(|mut report| {
+        if let Some(note) = &output.note {
+            report.note(note);
+        }
+        report.publish(output.json, output.record)
+    });
     match said {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
