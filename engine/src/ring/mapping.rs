@@ -6,7 +6,7 @@
 //! contained yet.)
 //!
 //! What keeps the bytes right: a sealed segment is never written. Its file is recycled only when
-//! [`Mapping::is_unused`], else it is unlinked, and an unlinked file lives for as long as it is mapped.
+//! [`Mapping::into_unused`], else it is unlinked, and an unlinked file lives for as long as it is mapped.
 
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
@@ -25,7 +25,7 @@ impl Mapping {
     pub(super) fn of(file: &File) -> io::Result<Mapping> {
         // SAFETY: the memory behind a file mapping must not change while it is borrowed as `&[u8]`. These files are in a
         // directory that one process holds locked (`Engine::open`); only it writes them, and it maps a segment only after it
-        // was sealed, writes it again only when `is_unused`, and never shortens one.
+        // was sealed, writes it again only when `into_unused`, and never shortens one.
         let map = unsafe { MmapOptions::new().map(file)? };
         Ok(Mapping { map: Arc::new(map) })
     }
@@ -42,7 +42,7 @@ impl Mapping {
 
     /// Lets go of the mapping; whether no slice of it is held by anybody. Whatever another thread has read through a slice
     /// it has then read before (a look at the count alone would not promise that).
-    pub(super) fn is_unused(self) -> bool {
+    pub(super) fn into_unused(self) -> bool {
         Arc::into_inner(self.map).is_some()
     }
 

@@ -384,7 +384,7 @@ impl Disk for RingDisk {
 
     fn release(&mut self, file: FileName) -> bool {
         match self.files.get_mut(&file).and_then(|handle| handle.mapping.take()) {
-            Some(mapping) => mapping.is_unused(),
+            Some(mapping) => mapping.into_unused(),
             None => true,
         }
     }

@@ -206,13 +206,13 @@ impl Past {
         for id in replicas {
             let reported = read.replicas.entry(id).or_insert(Reported::Unsettled);
             let is_open = matches!(reported, Reported::Unsettled | Reported::Unknown);
+            // A member that is taken for dead is asked once, in case it is not, and not waited for.
             let is_departed = pastry.is_departed(id);
-            if is_open
-                && (read.rounds == 1 || !is_departed)
-                && turn.call(id, Body::Fetch(fetch), Owner::SignedRead(task)).is_some()
-                && !is_departed
-            {
-                *reported = Reported::Awaited;
+            if is_open && (read.rounds == 1 || !is_departed) {
+                let is_asked = turn.call(id, Body::Fetch(fetch), Owner::SignedRead(task)).is_some();
+                if is_asked && !is_departed {
+                    *reported = Reported::Awaited;
+                }
             }
         }
         self.settle_read(turn, task);
