@@ -63,9 +63,28 @@ fn mbsync_pulls_and_pushes() {
     ring.client("mbsync.py", &[&place.to_string_lossy()]);
 }
 
-/// Wrong passwords, wrong senders and recipients, oversized and malformed input: the protocol's error, and no mail.
+/// Wrong passwords, wrong senders and recipients, oversized and malformed input: the protocol's error, and no mail;
+/// and every sort of refusal is counted for the operator to see.
 #[test]
-fn bad_input_is_refused() {
+fn bad_input_is_refused_and_counted() {
+    const COUNTED: [&str; 6] = [
+        "login_failed",
+        "smtp_senders_refused",
+        "smtp_recipients_refused",
+        "smtp_texts_refused",
+        "smtp_messages_too_large",
+        "smtp_bad_commands",
+    ];
     let Some(ring) = shared() else { return };
+    // Alice's gateway is node 1.
+    let count = |name: &str| {
+        let status = ring.status();
+        let counter = &status["nodes"][0]["status"]["counters"][name];
+        counter.as_u64().unwrap_or_else(|| panic!("{name} is {counter}"))
+    };
+    let before = COUNTED.map(count);
     ring.client("refusals.py", &[]);
+    for (name, before) in COUNTED.iter().zip(before) {
+        assert!(count(name) > before, "{name} did not rise from {before}");
+    }
 }
