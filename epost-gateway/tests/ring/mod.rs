@@ -28,6 +28,10 @@ const SCRIPT_MAX: Duration = Duration::from_secs(400);
 const SKIPPED: i32 = 77;
 /// Ports `up --port-base` may use from the base upwards: eight for mail, five for QUIC, five for status, and spare.
 const PORTS: u16 = 32;
+/// Where ranges are looked for.
+const PORTS_FIRST: u16 = 20_000;
+/// No range ends beyond this.
+const PORTS_LAST: u16 = 32_700;
 
 /// Whether a missing client program is a failure.
 pub(crate) fn required() -> bool {
@@ -75,15 +79,16 @@ fn clients() -> PathBuf {
 
 /// First port of a range in which every TCP and UDP port is free on loopback.
 pub(crate) fn free_ports() -> u16 {
-    // Spread by process and time, so that test binaries running side by side do not meet.
-    let mut base = 20_000 + (std::process::id().wrapping_mul(97) % 200) as u16 * 100;
+    // Spread by process, so that test binaries running side by side do not meet; and all below 32,768, from where the
+    // kernel gives ports to outgoing connections, which could take one between our look and the ring's.
+    let mut base = PORTS_FIRST + (std::process::id().wrapping_mul(97) % 120) as u16 * 100;
     for _ in 0..200 {
         let all_free = (base..base + PORTS)
             .all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok());
         if all_free {
             return base;
         }
-        base = if base > 40_000 { 20_000 } else { base + 100 };
+        base = if base + 100 >= PORTS_LAST { PORTS_FIRST } else { base + 100 };
     }
     panic!("no free range of {PORTS} ports on loopback");
 }
