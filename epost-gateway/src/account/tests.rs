@@ -276,6 +276,34 @@ async fn who_waits_behind_an_unresolved_write_is_not_kept_waiting() {
     assert!(alice.folders().iter().any(|folder| folder.name == "Later"));
 }
 
+/// C67, the trace: parts, then the outbox record and its head, then the first word to anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claim_67_data_is_stored_before_the_notification_is_sent() {
+    let mut org = Org::new();
+    let (alice, _bob) = alice_and_bob(&mut org).await;
+    let told_after = Arc::new(std::sync::Mutex::new(None));
+    let (first, store) = (told_after.clone(), org.store.clone());
+    org.store.set_listener(Box::new(move |_, _| {
+        first.lock().expect("no panic").get_or_insert(store.written().len());
+        Err(StoreError::Unavailable)
+    }));
+    let before = org.store.written().len();
+    let body = "x".repeat(9000);
+    alice.submit(vec![BOB.into()], mail(ALICE, &body)).await.expect("accepted");
+    eventually("a notification", async || told_after.lock().expect("no panic").is_some()).await;
+    let told_after = told_after.lock().expect("no panic").expect("told");
+    let trace: Vec<_> = org.store.written().drain(before..told_after).map(|(key, _)| key).collect();
+    let message = alice.shared.outbox.state().pending().next().expect("it waits").message.clone();
+    let parts = post::mail::message::keys_of(&org.store, &message).await.expect("keys");
+    let outbox = alice.shared.secrets.log_key(OUTBOX_LABEL).verifying_key().to_bytes();
+    let head = net::id::Key::of(net::id::Kind::Head, &outbox);
+    let head_at = trace.iter().position(|key| *key == head).expect("the outbox was written before anybody was told");
+    for part in parts {
+        let part_at = trace.iter().position(|key| *key == part).expect("every part was written before");
+        assert!(part_at < head_at, "a part was written after the outbox named it");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_are_there_after_a_restart() {
     let mut org = Org::new();
