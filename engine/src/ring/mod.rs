@@ -9,6 +9,8 @@
 //! `unsafe` in this crate is here: pushing entries whose buffers must stay alive until their completion
 //! (this file), and the mapping (`mapping`).
 
+pub mod ceiling;
+
 mod mapping;
 mod read;
 mod setup;
