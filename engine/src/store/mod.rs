@@ -16,16 +16,14 @@
 mod commit;
 mod decide;
 mod index;
+#[cfg(any(test, feature = "simulation"))]
+mod inspection;
 mod log;
 mod read;
 mod recovery;
 mod segments;
 mod upkeep;
 
-#[cfg(test)]
-mod crash_tests;
-#[cfg(test)]
-mod model;
 #[cfg(test)]
 mod tests;
 

@@ -5,88 +5,15 @@
 //! does not check: that space comes back by a certain time, and the order of concurrent operations on one key (there is at
 //! most one change in flight per key).
 
-use super::{Flaw, Settings, Store, create, open};
+use super::{Coverage, Plan, settings};
 use crate::disk::FileName;
-use crate::format::record::record_bytes;
 use crate::key::{Class, Key};
 use crate::limits;
 use crate::request::{Error, Object, Request, Response};
 use crate::sim_disk::{Chance, Faults, SimDisk};
+use crate::store::{Settings, Store, create, open};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What a run does and what may go wrong in it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
-    pub(super) lives: u32,
-    pub(super) steps: u32,
-    pub(super) faults: Faults,
-    /// Bits flipped between lives.
-    pub(super) rot: u32,
-    /// The disk reports as done what is not durable, or damages what is: only wrong bytes count as violations.
-    pub(super) disk_may_lose: bool,
-    pub(super) disk_bytes: u64,
-    /// Capacity of the store.
-    pub(super) segments: u64,
-    pub(super) flaw: Flaw,
-}
-
-impl Plan {
-    fn is_faulty(&self) -> bool {
-        let Faults { read_error, write_error, sync_error, lost_write, misdirected_write, lying_sync } = self.faults;
-        read_error + write_error + sync_error + lost_write + misdirected_write > 0 || lying_sync || self.disk_may_lose
-    }
-
-    pub(super) const CRASHES: Plan = Plan {
-        lives: 6,
-        steps: 120,
-        faults: Faults {
-            read_error: 0,
-            write_error: 0,
-            sync_error: 0,
-            lost_write: 0,
-            misdirected_write: 0,
-            lying_sync: false,
-        },
-        rot: 0,
-        disk_may_lose: false,
-        disk_bytes: u64::MAX,
-        segments: 20,
-        flaw: Flaw::None,
-    };
-}
-
-/// What runs have covered, so that a test can see that it tested something.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Coverage {
-    pub(super) cuts: u64,
-    pub(super) cuts_in_recovery: u64,
-    pub(super) acknowledged: u64,
-    pub(super) expired: u64,
-    pub(super) cleaned: u64,
-    pub(super) checkpoints: u64,
-    pub(super) segments_freed: u64,
-    pub(super) refused: u64,
-    pub(super) corrupt: u64,
-    pub(super) read_only: u64,
-    pub(super) failed: u64,
-}
-
-impl Coverage {
-    pub(super) fn add(&mut self, other: &Coverage) {
-        self.cuts += other.cuts;
-        self.cuts_in_recovery += other.cuts_in_recovery;
-        self.acknowledged += other.acknowledged;
-        self.expired += other.expired;
-        self.cleaned += other.cleaned;
-        self.checkpoints += other.checkpoints;
-        self.segments_freed += other.segments_freed;
-        self.refused += other.refused;
-        self.corrupt += other.corrupt;
-        self.read_only += other.read_only;
-        self.failed += other.failed;
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
@@ -120,7 +47,7 @@ enum Doing {
 }
 
 /// A value's bytes, from its number: lengths from nothing to 12 KiB, mostly small.
-pub(super) fn bytes_of(value: u64) -> Bytes {
+pub(crate) fn bytes_of(value: u64) -> Bytes {
     let mut chance = Chance::new(value);
     let most = [200, 2000, 6000, 12_000][chance.below(4) as usize];
     let length = chance.below(most) as usize;
@@ -132,22 +59,9 @@ pub(super) fn bytes_of(value: u64) -> Bytes {
     Bytes::from(bytes)
 }
 
-pub(super) fn settings(flaw: Flaw) -> Settings {
-    Settings {
-        segment_bytes: 64 * 1024,
-        capacity_bytes: 20 * 64 * 1024,
-        grace_s: 3,
-        clock_jump_s: u64::MAX,
-        objects_max: 1000,
-        tail_bytes: 16 * 1024,
-        checkpoint_log_bytes: 300 * 1024,
-        flaw,
-    }
-}
-
 pub(super) struct World {
-    pub(super) disk: SimDisk,
-    pub(super) coverage: Coverage,
+    disk: SimDisk,
+    coverage: Coverage,
     plan: Plan,
     chance: Chance,
     store: Option<Store<SimDisk>>,
@@ -229,27 +143,31 @@ impl World {
             self.disk.power_cut();
         }
         let before = self.open()?;
-        let first: Vec<_> = before.index.iter().map(|(key, slot)| (*key, *slot)).collect();
+        let first = before.index_entries();
         drop(before);
         self.disk.kill();
         let again = self.open()?;
-        let second: Vec<_> = again.index.iter().map(|(key, slot)| (*key, *slot)).collect();
-        ensure!(first == second, "recovering twice gives two states");
+        ensure!(first == again.index_entries(), "recovering twice gives two states");
         self.store = Some(again);
         Ok(())
     }
 
     fn open(&mut self) -> Result<Store<SimDisk>, String> {
         let store = open(self.disk.clone(), self.settings()).map_err(|e| format!("not opened: {e}"))?;
-        if !self.plan.disk_may_lose && self.plan.flaw == Flaw::None {
-            ensure!(store.counters.corrupt == 0, "recovery found damage on a disk that does none");
+        if !self.plan.disk_may_lose && !self.plan.has_flaw() {
+            ensure!(store.stats().corrupt == 0, "recovery found damage on a disk that does none");
         }
         Ok(store)
     }
 
     fn settings(&self) -> Settings {
-        let settings = settings(self.plan.flaw);
-        Settings { capacity_bytes: self.plan.segments * u64::from(settings.segment_bytes), ..settings }
+        let settings = settings();
+        Settings {
+            capacity_bytes: self.plan.segments * u64::from(settings.segment_bytes),
+            #[cfg(test)]
+            flaw: self.plan.flaw,
+            ..settings
+        }
     }
 
     fn store(&mut self) -> &mut Store<SimDisk> {
@@ -268,7 +186,7 @@ impl World {
             }
         }
         let stats = self.store().stats();
-        let sound = !self.plan.is_faulty() && self.plan.flaw == Flaw::None;
+        let sound = !self.plan.is_faulty() && !self.plan.has_flaw();
         ensure!(!sound || stats.corrupt == 0, "{} damaged records on a disk that does no damage", stats.corrupt);
         self.coverage.cleaned += stats.cleaned;
         self.coverage.checkpoints += stats.checkpoints;
@@ -366,7 +284,7 @@ impl World {
 
     /// During a sweep, what it removes is left alone.
     fn is_expiring(&self, held: Held) -> bool {
-        held.expiry + settings(Flaw::None).grace_s < self.now
+        held.expiry + settings().grace_s < self.now
     }
 
     fn put(&mut self) {
@@ -700,28 +618,14 @@ impl World {
             };
             known.possible.clear();
         }
-        self.check_accounts_of_index()
-    }
-
-    fn check_accounts_of_index(&mut self) -> Verdict {
-        let store = self.store();
-        let mut live: BTreeMap<u32, u64> = BTreeMap::new();
-        for (_, slot) in store.index.iter() {
-            *live.entry(slot.segment).or_default() += record_bytes(slot.length as usize) as u64;
-        }
-        for (number, segment) in store.segments.iter() {
-            let counted = live.remove(&number).unwrap_or(0);
-            ensure!(segment.live == counted, "segment {number} counts {} live, has {counted}", segment.live);
-        }
-        ensure!(live.is_empty(), "slots in segments that are not there: {live:?}");
-        Ok(())
+        self.store().check_live()
     }
 
     /// When nothing is in flight: what is counted is what lies on the disk, and within the capacity.
     fn check_accounts(&mut self) -> Verdict {
-        self.check_accounts_of_index()?;
+        self.store().check_live()?;
         let on_disk: u64 = self.disk.files().iter().map(|(_, length)| length).sum();
-        let counted = self.store().total_bytes() + 2 * limits::BLOCK as u64;
+        let counted = self.store().bytes_counted() + 2 * limits::BLOCK as u64;
         // Files whose making failed half-way are not counted and go at the next opening.
         let exact = on_disk == counted || self.plan.is_faulty();
         ensure!(exact, "{counted} bytes counted, {on_disk} on disk");

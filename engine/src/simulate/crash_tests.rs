@@ -5,9 +5,9 @@
 //! during recovery, cleaning and checkpoints. Each campaign has a control: the same checker must catch a planted defect.
 //! Seeds are printed on failure; `EPOST_CRASH_SEED` sets the first, `EPOST_CRASH_ROUNDS` how many.
 
-use super::Flaw;
-use super::model::{Coverage, Plan, World};
+use super::{Coverage, Plan, run};
 use crate::sim_disk::Faults;
+use crate::store::Flaw;
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -18,7 +18,7 @@ fn campaign(rounds: u64, plan: Plan) -> Coverage {
     let rounds = from_environment("EPOST_CRASH_ROUNDS", rounds);
     let mut total = Coverage::default();
     for seed in first..first + rounds {
-        match World::run(seed, plan) {
+        match run(seed, plan) {
             Ok(coverage) => total.add(&coverage),
             Err(violation) => panic!("{violation}\nreplay: EPOST_CRASH_SEED={seed} EPOST_CRASH_ROUNDS=1, {plan:?}"),
         }
@@ -29,7 +29,7 @@ fn campaign(rounds: u64, plan: Plan) -> Coverage {
 
 /// How many of the seeds catch the defect.
 fn caught(rounds: u64, plan: Plan) -> u64 {
-    let violations = (1..=rounds).filter_map(|seed| World::run(seed, plan).err());
+    let violations = (1..=rounds).filter_map(|seed| run(seed, plan).err());
     violations.inspect(|violation| println!("{:?}: {violation:.200}", plan.flaw)).count() as u64
 }
 
