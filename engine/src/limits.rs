@@ -58,8 +58,8 @@ pub const MAIL_PER_TURN: usize = 512;
 pub const RING_ENTRIES: u32 = 1024;
 /// Failures to make data durable that a shard survives; the next one makes it read-only.
 pub const WRITE_FAULTS_SURVIVED: u64 = 1;
-/// Segment number space: a file name has eight hexadecimal digits.
-pub const SEGMENT_NUMBER_MAX: u32 = u32::MAX - 1;
+/// Segment number space: a locator and a record name a segment by 16 bits.
+pub const SEGMENT_NUMBER_MAX: u32 = u16::MAX as u32 - 1;
 
 const _: () = assert!(BLOCK.is_multiple_of(SECTOR));
 const _: () = assert!((SEGMENT_BYTES_MIN as usize).is_multiple_of(BLOCK));
