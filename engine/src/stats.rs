@@ -60,6 +60,9 @@ stats! {
     recycled_segments,
     /// Classes with an open segment.
     open_classes,
+    /// Bytes of memory for batches registered with the kernel. 0 in a store that has been written: the limit on locked
+    /// memory is too small (`ulimit -l`, LimitMEMLOCK); writes work and cost a little more.
+    registered_bytes,
     /// Sync operations besides the batches' own.
     syncs,
     /// Checkpoints written.

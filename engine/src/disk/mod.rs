@@ -156,6 +156,11 @@ pub trait Disk {
         Buffer::with_capacity(bytes)
     }
 
+    /// Bytes of such memory that the kernel has registered; 0 if it knows of none.
+    fn registered_bytes(&self) -> u64 {
+        0
+    }
+
     /// The end of some operation, if one has ended.
     fn poll(&mut self) -> Option<Done>;
 

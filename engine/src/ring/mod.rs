@@ -1,15 +1,15 @@
 //! The disk on io_uring: one ring and one directory per shard thread.
 //!
 //! Reads, writes, syncs, allocation and unlinking go through the ring; opening and listing, which are rare, are plain calls.
-//! Batches, which are aligned, are written with O_DIRECT and RWF_DSYNC: one operation makes one batch durable, without
-//! passing the page cache. Checkpoints and reads of sealed segments go through the page cache, the latter so that the
+//! Batches, which are aligned, are written with O_DIRECT out of registered memory, durably, without passing the page cache. Checkpoints and reads of sealed segments go through the page cache, the latter so that the
 //! next read finds the pages resident and is served from the mapping without a copy. A segment being written is read with
 //! O_DIRECT, so that cached and direct access never meet on it.
 //!
 //! `unsafe` in this crate is here: pushing entries whose buffers must stay alive until their completion
-//! (this file), and the mapping (`mapping`).
+//! (this file, `write` and `ceiling`), and the mapping (`mapping`).
 
 pub mod ceiling;
+pub mod probe;
 
 mod mapping;
 mod read;
@@ -19,12 +19,13 @@ mod write;
 pub use setup::Bell;
 pub(crate) use setup::{open_ring, pin_to_processor};
 
-use crate::disk::{Disk, DiskError, Done, FileName, Operation, Outcome, Token};
+use crate::disk::{Buffer, Disk, DiskError, Done, FileName, Operation, Outcome, Token};
 use crate::limits::RING_ENTRIES;
 use crate::open_error::OpenError;
 use bytes::Bytes;
 use io_uring::{IoUring, opcode, squeue, types};
 use mapping::Mapping;
+use probe::Ways;
 use read::Reading;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
@@ -35,7 +36,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use write::Writing;
+use write::{Memory, Writing};
 
 /// One shard's directory on io_uring.
 ///
@@ -51,6 +52,9 @@ pub struct RingDisk {
     done: VecDeque<Done>,
     bell: Arc<Bell>,
     bell_armed: bool,
+    /// Made when the first batch is. Behind `ring`, which is closed first.
+    memory: Option<Memory>,
+    ways: Ways,
 }
 
 struct Handle {
@@ -63,9 +67,17 @@ struct Handle {
 /// What an operation in flight owns until the kernel is done with it.
 enum Flight {
     Write(Writing),
+    /// The sync behind a write, with the write's outcome once it has one.
+    Linked(Option<(Writing, i32)>),
     Read(Reading),
-    Plain { token: Token, _file: Option<Arc<File>>, _path: Option<CString> },
-    Bell { _count: Box<[u8; 8]> },
+    Plain {
+        token: Token,
+        _file: Option<Arc<File>>,
+        _path: Option<CString>,
+    },
+    Bell {
+        _count: Box<[u8; 8]>,
+    },
 }
 
 impl RingDisk {
@@ -85,6 +97,8 @@ impl RingDisk {
             done: VecDeque::new(),
             bell,
             bell_armed: false,
+            memory: None,
+            ways: Ways::default(),
         })
     }
 
@@ -102,7 +116,7 @@ impl RingDisk {
             Operation::Write { file, offset, bytes, durable } => {
                 let handle = self.handle(file, false)?;
                 let (cached, direct) = (handle.cached.clone(), handle.direct.clone());
-                self.launch(Flight::Write(Writing { token, cached, direct, offset, bytes, durable }), entry_of);
+                self.start_write(Writing { token, cached, direct, offset, bytes, durable, linked: None });
             }
             Operation::Read { file, offset, length, keep } => self.read(token, file, offset, length, keep)?,
             Operation::Sync { file } => {
@@ -166,22 +180,27 @@ impl RingDisk {
 
     /// Gives a flight its number and pushes its entry, which is made from the flight where it will stay.
     fn launch(&mut self, flight: Flight, entry: impl FnOnce(&mut Flight) -> squeue::Entry) {
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.flights.push(None);
-            self.flights.len() - 1
-        });
+        let number = self.flight_number();
         let flight = self.flights[number].insert(flight);
         let entry = entry(flight).user_data(number as u64);
-        self.push(&entry);
+        self.push(&[entry]);
     }
 
-    fn push(&mut self, entry: &squeue::Entry) {
+    fn flight_number(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.flights.push(None);
+            self.flights.len() - 1
+        })
+    }
+
+    /// Pushes entries that belong together: a link must not be cut in two by a submission.
+    fn push(&mut self, entries: &[squeue::Entry]) {
         loop {
-            // SAFETY: every pointer in an entry leads into heap memory owned by its `Flight` (a `Bytes`, an `AlignedVec`, a
-            // `CString`, a `Box`), which stays in `flights`, untouched, until the kernel's completion for it has been
+            // SAFETY: every pointer in an entry leads into heap memory owned by its `Flight` (a `Bytes`, of the pool or
+            // not, an `AlignedVec`, a `CString`, a `Box`), which stays in `flights`, untouched, until the kernel's completion for it has been
             // reaped; descriptors are of files the flight, or `self`, keeps open. `Drop` waits for all completions, and
             // a leaked `RingDisk` leaks the flights with it.
-            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+            if unsafe { self.ring.submission().push_multiple(entries) }.is_ok() {
                 return;
             }
             self.enter(0);
@@ -215,6 +234,17 @@ impl RingDisk {
             self.bell_armed = false;
             return;
         }
+        let flight = match flight {
+            Flight::Write(Writing { linked: Some(sync), .. }) => {
+                let Flight::Write(writing) = flight else { unreachable!("looked at above") };
+                return self.linked_written(sync, writing, result);
+            }
+            Flight::Linked(written) => {
+                let (writing, written) = written.expect("a link's first operation ends first");
+                return self.linked_synced(writing, written, result);
+            }
+            flight => flight,
+        };
         if matches!(-result, libc::EINTR | libc::EAGAIN) {
             return self.again(flight);
         }
@@ -229,13 +259,14 @@ impl RingDisk {
                 Ok(more) => self.read_more(reading, more),
             },
             Flight::Plain { token, .. } => self.finish(token, outcome.map(|_| Outcome::Done)),
-            Flight::Bell { .. } => unreachable!("dealt with above"),
+            Flight::Linked(_) | Flight::Bell { .. } => unreachable!("dealt with above"),
         }
     }
 
     fn again(&mut self, flight: Flight) {
         match flight {
             Flight::Plain { token, .. } => self.finish(token, Err(DiskError::Failed { errno: libc::EAGAIN })),
+            Flight::Write(writing) => self.start_write(writing),
             flight => self.launch(flight, entry_of),
         }
     }
@@ -259,12 +290,13 @@ impl RingDisk {
     }
 }
 
-/// The entry of a read or write that lies where it will stay.
+/// The entry of a read that lies where it will stay.
 fn entry_of(flight: &mut Flight) -> squeue::Entry {
     match flight {
-        Flight::Write(writing) => writing.entry(),
         Flight::Read(reading) => reading.entry(),
-        Flight::Plain { .. } | Flight::Bell { .. } => unreachable!("made where they are launched"),
+        Flight::Write(_) | Flight::Linked(_) | Flight::Plain { .. } | Flight::Bell { .. } => {
+            unreachable!("made where they are launched")
+        }
     }
 }
 
@@ -285,6 +317,15 @@ impl Disk for RingDisk {
         if let Err(error) = self.perform(token, operation) {
             self.finish(token, Err(error));
         }
+    }
+
+    fn buffer(&mut self, bytes: usize) -> Buffer {
+        let memory = self.memory.get_or_insert_with(|| Memory::of(&self.ring));
+        memory.take(bytes).unwrap_or_else(|| Buffer::with_capacity(bytes))
+    }
+
+    fn registered_bytes(&self) -> u64 {
+        self.memory.as_ref().map_or(0, Memory::registered_bytes)
     }
 
     fn poll(&mut self) -> Option<Done> {

@@ -238,6 +238,7 @@ impl<D: Disk> Store<D> {
             total_bytes: self.total_bytes(),
             capacity_bytes: self.settings.capacity_bytes,
             segments: self.segments.in_use(),
+            registered_bytes: self.disk.registered_bytes(),
             open_classes: self.log.open.iter().flatten().count() as u64,
             index_bytes: self.index.len() as u64 * Index::BYTES_PER_OBJECT,
             queue_depth: self.open_requests,

@@ -3,9 +3,11 @@
 //! A batch of the size the engine would make is written with one `write` and made durable with one `fdatasync`, one
 //! batch after the other, on one thread. Two variants, because file systems treat them differently: appending to a
 //! growing file, and writing over a file written before. No index, no checksum, no acknowledgement: a ceiling for
-//! anything that commits one batch at a time, though not for overlapped batches.
+//! anything that commits one batch at a time. [`overlapped`] is the ceiling for what keeps two batches in flight, as the
+//! engine does: its own ring, direct, from registered memory, over ground written before.
 
 use super::Dice;
+use ::engine::ring::ceiling::{Ceiling, Ground, Sync};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -42,6 +44,18 @@ pub(crate) fn write(dir: &Path, way: Way, size: usize, depth: usize, total: usiz
     let elapsed = start.elapsed();
     std::fs::remove_file(&path)?;
     Ok(elapsed)
+}
+
+/// Writes `total` values of `size` bytes, `depth` of them in flight in two overlapped batches; returns the time in the faster
+/// way of making them durable.
+pub(crate) fn overlapped(dir: &Path, size: usize, depth: usize, total: usize) -> io::Result<Duration> {
+    let in_flight = depth.min(2);
+    let per_batch = (depth / in_flight).min((BATCH_BYTES / size).max(1));
+    let batches = total.div_ceil(per_batch);
+    let measure = |sync| {
+        Ceiling { ground: Ground::Written, sync, batch_bytes: size * per_batch, in_flight, batches }.measure(dir)
+    };
+    Ok(measure(Sync::WithWrite)?.min(measure(Sync::AfterWrite)?))
 }
 
 /// A file ready to be written; for [`Way::Overwrite`] with every block on the disk already.
