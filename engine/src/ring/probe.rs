@@ -1,6 +1,6 @@
 //! A short look, when a store is opened, at how this disk makes batches durable faster.
 //!
-//! Which way wins depends on the device, the file system and the kernel (decision 0005), so it is measured: small and large
+//! Which way wins depends on the device, the file system and the kernel (decision 0006), so it is measured: small and large
 //! batches, two in flight as the engine has them, each way by turns on ground that was written before. The look takes some
 //! tenths of a second at most. Its scratch file is removed behind it; one that a kill left is overwritten and
 //! removed by the next look.

@@ -1,7 +1,7 @@
 //! Segments' files, made ready before batches need them.
 //!
 //! A batch into a block that was never written costs more than its bytes: at completion the file system has to note that
-//! the block now holds data (decision 0005). So a file is allocated and then written with zeros in the background, a chunk
+//! the block now holds data (decision 0006). So a file is allocated and then written with zeros in the background, a chunk
 //! at a time, ahead of the batches; a dead segment's file, written in an earlier life, is better still and taken first.
 //!
 //! The work is bounded by need. A file begins small and grows when half of it is used, at most doubling; one further file is
