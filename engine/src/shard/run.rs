@@ -37,9 +37,10 @@ pub(crate) fn run<D: Disk>(shard: usize, mut store: Store<D>, slot: &Slot) {
             return;
         }
         // With nothing asked of the device, what comes next comes from a port, and perhaps at once.
-        if !moved && !(store.is_idle() && patience.look(|| !slot.is_empty())) {
-            slot.sleep_with(|| store.wait());
+        if moved || (store.is_idle() && patience.look(|| !slot.is_empty())) {
+            continue;
         }
+        slot.sleep_with(|| store.wait());
     }
 }
 
