@@ -30,7 +30,8 @@ impl Attention {
 
     /// For the taker, before he looks a last time: from now on whoever puts something in calls.
     pub(crate) fn want(&self) {
-        self.wanted.store(true, Ordering::Relaxed);
+        // Exchanged, as everywhere here, not stored: then all changes of the word have one order that is easy to think about.
+        self.wanted.swap(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
@@ -38,7 +39,7 @@ impl Attention {
     /// so it needs no fence.
     pub(crate) fn want_next(&self) {
         if !self.wanted.load(Ordering::Relaxed) {
-            self.wanted.store(true, Ordering::Relaxed);
+            self.wanted.swap(true, Ordering::Relaxed);
         }
     }
 
