@@ -258,7 +258,7 @@ fn control_without_its_fence_a_shard_sleeps_on() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "sleeps on")]
 fn control_without_its_fence_a_port_is_forgotten() {
     model(3, port::<unfenced::attention::Attention>);
 }
