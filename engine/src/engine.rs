@@ -208,7 +208,7 @@ fn check(config: &Config) -> Result<(), OpenError> {
         return bad("tick_s", "at least 1");
     }
     if !(limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX).contains(&config.segment_bytes) {
-        return bad("segment_bytes", "64 KiB to 1 GiB");
+        return bad("segment_bytes", "64 KiB to 256 MiB");
     }
     Ok(())
 }
@@ -226,6 +226,7 @@ fn settings(config: &Config, shards: usize) -> Result<Settings, OpenError> {
     Ok(Settings {
         segment_bytes,
         capacity_bytes,
+        step_bytes: limits::STEP_BYTES,
         grace_s: config.grace_s,
         clock_jump_s: config.clock_jump_s,
         objects_max: config.objects_per_shard_max,

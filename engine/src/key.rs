@@ -42,8 +42,7 @@ impl Key {
 
 /// How an object is expected to live, which decides what it is written beside. Not what it is: that is the kind.
 ///
-/// In this version all classes share one open segment per shard; the class is kept in every record so that survivors can
-/// be separated later without a new format.
+/// Each class has an open segment of its own while there is room for several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
 pub enum Class {
@@ -59,9 +58,10 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them; `class as usize` is the place in a table of classes.
+    pub(crate) const ALL: [Class; 4] = [Class::Fresh, Class::Mutable, Class::Fragment, Class::Survivor];
+
     pub(crate) fn from_number(number: u8) -> Option<Class> {
-        [Class::Fresh, Class::Mutable, Class::Fragment, Class::Survivor]
-            .into_iter()
-            .find(|class| *class as u8 == number)
+        Class::ALL.into_iter().find(|class| *class as u8 == number)
     }
 }

@@ -18,20 +18,37 @@ pub const LEASES_PER_REQUEST: usize = 16_384;
 pub const SCAN_ENTRIES_MAX: usize = 16_384;
 /// Smallest segment; only tests want them this small.
 pub const SEGMENT_BYTES_MIN: u32 = 64 * 1024;
-/// Largest segment: offsets inside one are 32 bits, and recovery reads one at a time into memory.
-pub const SEGMENT_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+/// Largest segment: a locator has 22 bits for an offset in units of 64 bytes.
+pub const SEGMENT_BYTES_MAX: u32 = 256 * 1024 * 1024;
 /// Down to this a configured segment size is reduced by itself to fit a small capacity; below, the caller must ask.
 pub const SEGMENT_BYTES_MODEST: u32 = 8 * 1024 * 1024;
 /// Fewest segments a shard's capacity must hold: open, next, the reserve, and some to clean.
 pub const SEGMENTS_MIN: u64 = 8;
 /// Free segments that puts may not use: leases and removals take the first, sweeps the second, cleaning the last.
 pub const SEGMENTS_RESERVED: u64 = 3;
-/// Dead segments kept for recycling instead of being unlinked, per shard.
-pub const SPARE_SEGMENTS: usize = 1;
-/// A segment's file grows in steps of this many bytes, so that an almost empty store stays small.
-pub const RESERVE_STEP: u32 = 4 * 1024 * 1024;
-/// Bytes of recent batches a shard keeps in memory to serve reads of the open segment.
-pub const TAIL_BYTES: usize = 8 * 1024 * 1024;
+/// Most dead segments kept for recycling instead of being unlinked, per shard.
+pub const SPARE_SEGMENTS_MAX: usize = 16;
+/// Of a shard's segments, one in so many may be a spare.
+pub const SPARE_SHARE: u64 = 8;
+/// A new segment's file begins with this many bytes and grows as it fills, so that an almost empty store stays small.
+pub const STEP_BYTES: u32 = 1024 * 1024;
+/// A file at most doubles in one step, and grows by at most so many times [`STEP_BYTES`].
+pub const STEPS_AT_ONCE: u32 = 8;
+/// Zeros are written ahead of need in chunks of this size, one at a time.
+pub const ZEROS: usize = 256 * 1024;
+/// While batches of more bytes than this are in flight, no zeros are written: they would take the device from the batches.
+pub const ZEROS_BESIDE: u64 = 768 * 1024;
+/// In a store of fewer segments all classes share one open segment.
+pub const SEGMENTS_FOR_CLASSES: u64 = 2 * SEGMENTS_MIN;
+/// A class opens a segment of its own only while more segments than this are free; else it shares one.
+pub const SEGMENTS_FREE_FOR_CLASSES: u64 = SEGMENTS_RESERVED + 2;
+/// Requests set aside while a batch of another class is filled.
+pub const SET_ASIDE: usize = 1024;
+/// Bytes of memory for recent batches that a shard keeps to serve reads of the open segments.
+pub const TAIL_BYTES: usize = 4 * 1024 * 1024;
+/// Memory for batches, per shard, registered with the kernel: how many buffers of how many bytes.
+pub const BATCH_BUFFERS: [(usize, usize); 4] =
+    [(64, 16 * 1024), (16, 64 * 1024), (8, 256 * 1024), (6, BATCH_BYTES + 64 * 1024)];
 /// Values up to this size are copied out of a mapping, so that a slow consumer cannot pin it. The copy costs no more than the
 /// counting of a reader on another processor.
 pub const SMALL_VALUE: usize = 8 * 1024;
@@ -81,7 +98,10 @@ pub const SEGMENT_NUMBER_MAX: u32 = u16::MAX as u32 - 1;
 
 const _: () = assert!(BLOCK.is_multiple_of(SECTOR));
 const _: () = assert!((SEGMENT_BYTES_MIN as usize).is_multiple_of(BLOCK));
-const _: () = assert!((RESERVE_STEP as usize).is_multiple_of(BLOCK));
+const _: () = assert!((STEP_BYTES as usize).is_multiple_of(BLOCK) && ZEROS.is_multiple_of(BLOCK));
+const _: () = assert!(SEGMENT_BYTES_MAX as u64 <= 64 << 22, "a locator reaches every record");
+const _: () = assert!(BATCH_BUFFERS[3].1 >= BATCH_BYTES + 3 * BLOCK, "a full batch with a segment's header fits");
+const _: () = assert!(TAIL_BYTES + BATCHES_IN_FLIGHT * BATCH_BUFFERS[3].1 <= BATCH_BUFFERS[3].0 * BATCH_BUFFERS[3].1);
 const _: () = assert!(SEGMENT_BYTES_MODEST as usize > VALUE_BYTES_MAX + 4 * BLOCK, "the largest value fits a segment");
 const _: () = assert!(SEGMENT_BYTES_MAX as usize <= u32::MAX as usize);
 const _: () = assert!(SEGMENTS_RESERVED + 3 < SEGMENTS_MIN, "open, next and one to clean besides the reserve");
@@ -95,4 +115,4 @@ const _: () = assert!(MAIL_PER_TURN <= MAILBOX);
 const _: () = assert!(MAIL_PER_SEAT <= MAIL_PER_TURN);
 const _: () = assert!(SHARDS_MAX <= u64::BITS as usize, "a port notes shards as bits");
 /// Largest file recovery reads into memory: a segment, or a checkpoint of the largest index.
-pub const FILE_BYTES_MAX: usize = 4 * SEGMENT_BYTES_MAX as usize;
+pub const FILE_BYTES_MAX: usize = 16 * SEGMENT_BYTES_MAX as usize;

@@ -54,6 +54,12 @@ stats! {
     batches,
     /// Bytes written in batches, with headers and padding.
     batch_bytes,
+    /// Bytes of zeros written ahead of need into new files; they count into write amplification.
+    prewritten_bytes,
+    /// Segments opened in a file used before.
+    recycled_segments,
+    /// Classes with an open segment.
+    open_classes,
     /// Sync operations besides the batches' own.
     syncs,
     /// Checkpoints written.

@@ -172,6 +172,11 @@ pub trait Disk {
     /// Starts an operation. Tokens of operations in flight are distinct.
     fn submit(&mut self, token: Token, operation: Operation);
 
+    /// Memory to build a batch of about so many bytes in; a device may have some that is written with less work.
+    fn buffer(&mut self, bytes: usize) -> Buffer {
+        Buffer::with_capacity(bytes)
+    }
+
     /// The end of some operation, if one has ended.
     fn poll(&mut self) -> Option<Done>;
 

@@ -6,8 +6,8 @@
 use super::checksum::Link;
 use super::record::{ALIGN, Place, RecordHeader, record_bytes};
 use super::{Damage, Identity, fixed_layout, self_checked};
+use crate::disk::Buffer;
 use crate::limits::BLOCK;
-use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 const MAGIC: [u8; 8] = *b"ePOSTbat";
@@ -64,15 +64,24 @@ pub(crate) struct BatchWriter {
     identity: Identity,
     header: BatchHeader,
     /// The segment header block, if this is the segment's first batch, then the batch.
-    buffer: AlignedVec<BLOCK>,
+    buffer: Buffer,
     /// Where in the buffer the batch begins.
     start: usize,
     record_starts: Vec<usize>,
 }
 
 impl BatchWriter {
-    /// `before` goes in front of the batch in the same write; `at` is where the batch itself (not `before`) will lie.
-    pub(crate) fn new(identity: Identity, at: Place, sequence: u64, chain_before: u64, before: &[u8]) -> BatchWriter {
+    /// `before` goes in front of the batch in the same write; `at` is where the batch itself (not `before`) will lie. It is
+    /// built in `buffer`, which is empty.
+    pub(crate) fn new(
+        identity: Identity,
+        at: Place,
+        sequence: u64,
+        chain_before: u64,
+        before: &[u8],
+        mut buffer: Buffer,
+    ) -> BatchWriter {
+        assert!(buffer.is_empty());
         assert!((at.offset as usize).is_multiple_of(BLOCK));
         assert!(before.len().is_multiple_of(BLOCK));
         let header = BatchHeader {
@@ -89,10 +98,9 @@ impl BatchWriter {
             shard: identity.shard,
             reserved: [0; 56],
         };
-        let mut buffer = AlignedVec::with_capacity(before.len() + 2 * BLOCK);
-        buffer.extend_from_slice(before);
+        buffer.extend(before);
         let start = buffer.len();
-        buffer.resize(start + BatchHeader::SIZE, 0);
+        buffer.pad(start + BatchHeader::SIZE);
         BatchWriter { identity, header, buffer, start, record_starts: Vec::new() }
     }
 
@@ -119,15 +127,14 @@ impl BatchWriter {
     pub(crate) fn push(&mut self, header: &RecordHeader, payload: &[u8]) {
         assert_eq!(header.place(), self.next_place());
         let start = self.buffer.len();
-        self.buffer.reserve(record_bytes(payload.len()) + Trailer::SIZE + BLOCK);
-        self.buffer.extend_from_slice(&header.seal_with(payload, &self.identity));
-        self.buffer.extend_from_slice(payload);
-        self.buffer.resize(start + record_bytes(payload.len()), 0);
+        self.buffer.extend(&header.seal_with(payload, &self.identity));
+        self.buffer.extend(payload);
+        self.buffer.pad(start + record_bytes(payload.len()));
         self.record_starts.push(start);
     }
 
     /// The bytes to write, and the chain's new link.
-    pub(crate) fn finish(mut self) -> (AlignedVec<BLOCK>, u64) {
+    pub(crate) fn finish(mut self) -> (Buffer, u64) {
         assert!(!self.record_starts.is_empty(), "an empty batch is never written");
         self.header.body_bytes = u32::try_from(self.body()).expect("a batch fits a segment");
         self.header.records = u32::try_from(self.record_starts.len()).expect("a batch fits a segment");
@@ -141,9 +148,9 @@ impl BatchWriter {
         let chain = link.finish();
         let body_bytes = u64::from(self.header.body_bytes);
         let trailer = Trailer { chain, magic: TRAILER_MAGIC, sequence: self.header.sequence, body_bytes };
-        self.buffer.extend_from_slice(&trailer.encode());
+        self.buffer.extend(&trailer.encode());
         let padded = self.start + (self.buffer.len() - self.start).next_multiple_of(BLOCK);
-        self.buffer.resize(padded, 0);
+        self.buffer.pad(padded);
         assert_eq!(self.buffer.len() - self.start, batch_bytes(self.header.body_bytes as usize));
         (self.buffer, chain)
     }

@@ -6,6 +6,18 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 const MAGIC: [u8; 8] = *b"ePOSTseg";
 
+/// A stretch of the log without a break. One begins when the store is opened, and after each write that failed: batches
+/// numbered `sequence` or higher in segments of a generation below `generation` were abandoned then, and are void.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Era {
+    /// The first batch of the era.
+    pub(crate) sequence: u64,
+    /// The first generation of segments opened in it.
+    pub(crate) generation: u32,
+    /// The class of objects this segment was opened for; says nothing about what is void.
+    pub(crate) class: u32,
+}
+
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) check: u64,
@@ -13,16 +25,16 @@ pub(crate) struct SegmentHeader {
     pub(crate) store: [u8; 16],
     /// The chain's link before this segment's first batch.
     pub(crate) chain_before: u64,
-    /// Sequence of this segment's first batch. Batches with this or a higher number in segments of a lower generation were
-    /// abandoned before this one was opened.
+    /// Sequence of this segment's first batch.
     pub(crate) first_sequence: u64,
+    pub(crate) era: Era,
     pub(crate) segment: u32,
     /// Counts openings of segments in this shard: never repeats, so that leftovers of a recycled file are known as such.
     pub(crate) generation: u32,
     pub(crate) shard: u32,
     pub(crate) version: u32,
 }
-fixed_layout!(SegmentHeader, ArchivedSegmentHeader, 64);
+fixed_layout!(SegmentHeader, ArchivedSegmentHeader, 80);
 self_checked!(SegmentHeader);
 
 impl SegmentHeader {
@@ -32,6 +44,7 @@ impl SegmentHeader {
         generation: u32,
         first_sequence: u64,
         chain_before: u64,
+        era: Era,
     ) -> Self {
         SegmentHeader {
             check: 0,
@@ -39,6 +52,7 @@ impl SegmentHeader {
             store: identity.store,
             chain_before,
             first_sequence,
+            era,
             segment,
             generation,
             shard: identity.shard,

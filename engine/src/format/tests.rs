@@ -6,9 +6,10 @@
 use super::batch::{BatchHeader, BatchWriter, read_batch};
 use super::checkpoint::{Checkpoint, CheckpointEntry, CheckpointSegment};
 use super::record::{Action, LeaseEntry, Place, RecordHeader};
-use super::segment::SegmentHeader;
+use super::segment::{Era, SegmentHeader};
 use super::superblock::Superblock;
 use super::{Damage, Identity, checksum};
+use crate::disk::Buffer;
 use crate::key::Key;
 use crate::limits::BLOCK;
 use crate::sim_disk::Chance;
@@ -29,7 +30,7 @@ fn key() -> Key {
 
 fn batch() -> Vec<u8> {
     let at = Place { segment: 7, generation: 9, offset: BLOCK as u32 };
-    let mut writer = BatchWriter::new(IDENTITY, at, 5, 0xc0ffee, &[]);
+    let mut writer = BatchWriter::new(IDENTITY, at, 5, 0xc0ffee, &[], Buffer::with_capacity(BLOCK));
     for payload in [&b"first"[..], &[3; 5000], b""] {
         let mut header = RecordHeader::new(Action::Put, &key(), writer.next_place(), payload.len() as u32);
         (header.version, header.account, header.expiry, header.class) = (77, 88, 99, 1);
@@ -41,7 +42,7 @@ fn batch() -> Vec<u8> {
 
 /// The batch where it belongs in a segment.
 fn segment() -> Vec<u8> {
-    let mut segment = SegmentHeader::new(&IDENTITY, 7, 9, 5, 0xc0ffee).to_block(&IDENTITY).to_vec();
+    let mut segment = SegmentHeader::new(&IDENTITY, 7, 9, 5, 0xc0ffee, Era::default()).to_block(&IDENTITY).to_vec();
     segment.extend(batch());
     segment
 }
@@ -77,11 +78,14 @@ fn another_version_of_superblock_is_told_apart_from_a_damaged_one_and_the_second
 
 #[test]
 fn segment_header_is_as_drawn() {
-    let block = SegmentHeader::new(&IDENTITY, 7, 9, 5, 0xc0ffee).to_block(&IDENTITY);
+    let era = Era { sequence: 3, generation: 8, class: 1 };
+    let block = SegmentHeader::new(&IDENTITY, 7, 9, 5, 0xc0ffee, era).to_block(&IDENTITY);
     assert_eq!(&block[8..16], b"ePOSTseg");
     assert_eq!(&block[16..32], b"store-id-16bytes");
     assert_eq!([long(&block, 32), long(&block, 40)], [0xc0ffee, 5]);
-    assert_eq!([word(&block, 48), word(&block, 52), word(&block, 56), word(&block, 60)], [7, 9, 2, 2]);
+    assert_eq!(long(&block, 48), 3);
+    let words: Vec<u32> = (56..80).step_by(4).map(|at| word(&block, at)).collect();
+    assert_eq!(words, [8, 1, 7, 9, 2, 2]);
     assert_eq!(SegmentHeader::from_block(&block, &IDENTITY, 8), Err(Damage::Elsewhere));
 }
 

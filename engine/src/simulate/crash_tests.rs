@@ -40,6 +40,7 @@ fn power_cuts_lose_nothing_acknowledged() {
     assert!(covered.cuts_in_recovery > 50, "{covered:?}");
     assert!(covered.expired > 100 && covered.cleaned > 100, "{covered:?}");
     assert!(covered.checkpoints > 50 && covered.segments_freed > 50, "{covered:?}");
+    assert!(covered.several_classes_open > 50 && covered.recycled > 50 && covered.prewritten_bytes > 0, "{covered:?}");
 }
 
 #[test]

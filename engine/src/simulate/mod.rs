@@ -93,6 +93,12 @@ pub struct Coverage {
     pub cleaned: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
+    /// Lives that ended with several classes' segments open.
+    pub several_classes_open: u64,
+    /// Segments opened in a file used before.
+    pub recycled: u64,
+    /// Zeros written ahead of need.
+    pub prewritten_bytes: u64,
     /// Segments given back.
     pub segments_freed: u64,
     /// Changes refused for want of room.
@@ -114,6 +120,9 @@ impl Coverage {
         self.expired += other.expired;
         self.cleaned += other.cleaned;
         self.checkpoints += other.checkpoints;
+        self.several_classes_open += other.several_classes_open;
+        self.recycled += other.recycled;
+        self.prewritten_bytes += other.prewritten_bytes;
         self.segments_freed += other.segments_freed;
         self.refused += other.refused;
         self.corrupt += other.corrupt;
@@ -135,6 +144,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         segment_bytes: 64 * 1024,
         capacity_bytes: 20 * 64 * 1024,
+        step_bytes: 16 * 1024,
         grace_s: 3,
         clock_jump_s: u64::MAX,
         objects_max: 1000,

@@ -189,6 +189,9 @@ impl World {
         let sound = !self.plan.is_faulty() && !self.plan.has_flaw();
         ensure!(!sound || stats.corrupt == 0, "{} damaged records on a disk that does no damage", stats.corrupt);
         self.coverage.cleaned += stats.cleaned;
+        self.coverage.several_classes_open += u64::from(stats.open_classes > 1);
+        self.coverage.recycled += stats.recycled_segments;
+        self.coverage.prewritten_bytes += stats.prewritten_bytes;
         self.coverage.checkpoints += stats.checkpoints;
         self.coverage.segments_freed += stats.segments_freed;
         self.coverage.corrupt += stats.corrupt;
@@ -314,7 +317,8 @@ impl World {
             Some(held) => superseded(held),
         };
         self.known.entry(key).or_default().history.insert((version, value));
-        let (account, class, expiry_s) = (9, Class::Fresh, expiry);
+        let class = Class::ALL[self.chance.below(3) as usize];
+        let (account, expiry_s) = (9, expiry);
         let request = Request::Put { key, version, account, class, expiry_s, value: bytes_of(value) };
         self.submit(request, Doing::Change { results: vec![(key, result)], expected });
     }

@@ -5,82 +5,157 @@
 
 use super::decide::{Decision, Effect, Importance, Write};
 use super::index::Slot;
-use super::log::{Flight, OpenSegment, ReadySegment};
+use super::log::{Flight, OpenSegment};
 use super::read::{Reading, Waiting};
 use super::segments::{self, Segment, State};
+use super::supply::ReadySegment;
 use super::{Change, Pending, Store};
 use crate::disk::{Disk, DiskError, Operation};
 use crate::format::batch::{BatchWriter, batch_bytes};
 use crate::format::record::{Place, RecordHeader, record_bytes};
-use crate::format::segment::SegmentHeader;
-use crate::key::Key;
+use crate::format::segment::{Era, SegmentHeader};
+use crate::key::{Class, Key};
 use crate::limits;
 use crate::request::{Error, Request, Response};
 use bytes::Bytes;
+use std::collections::{HashSet, VecDeque};
 
 /// A batch being built.
+#[derive(Default)]
 struct Draft {
     writer: Option<BatchWriter>,
+    /// The class whose open segment the writer writes for.
+    class: usize,
+    /// Classes that cannot be written now: their room is being made.
+    blocked: [bool; Class::ALL.len()],
     undo: Vec<(Key, Option<Slot>)>,
     swept_before: Option<u64>,
     answers: Vec<(u64, Result<Response, Error>)>,
 }
 
+impl Draft {
+    /// Whether a put of this class must leave the batch to another's.
+    fn is_not_for(&self, class: Class) -> bool {
+        let wanted = class as usize;
+        self.blocked[wanted] || (self.writer.is_some() && self.class != wanted)
+    }
+}
+
+/// Requests left for a later batch while this one is filled. Whatever touches the same keys stays behind them.
+#[derive(Default)]
+struct Aside {
+    changes: VecDeque<Change>,
+    keys: HashSet<Key>,
+}
+
+impl Aside {
+    fn push(&mut self, change: Change) {
+        if let Change::Asked { request: Request::Put { key, .. } | Request::RemoveIfOlder { key, .. }, .. } = &change {
+            self.keys.insert(*key);
+        }
+        self.changes.push_back(change);
+    }
+
+    fn holds_up(&self, change: &Change) -> bool {
+        if self.changes.is_empty() {
+            return false;
+        }
+        match change {
+            Change::Survivor { .. } => false,
+            Change::Asked { request, .. } => match request {
+                Request::Put { key, .. } | Request::RemoveIfOlder { key, .. } => self.keys.contains(key),
+                Request::TouchMany { leases } => leases.iter().any(|(key, _)| self.keys.contains(key)),
+                // Time passes for all keys, and in order.
+                _ => true,
+            },
+        }
+    }
+}
+
 /// Whether a record may be written now.
 enum Room {
     Ready,
-    /// After this batch has gone, or when a file operation under way has ended.
+    /// After this batch has gone.
+    NextBatch,
+    /// When a file operation under way has ended.
     Later,
     Never(Error),
 }
 
+/// Why a change was not settled.
+enum Unsettled {
+    /// The batch has no room for it.
+    NextBatch(Change),
+    /// Its class cannot be written now.
+    Blocked(Change),
+}
+
 impl<D: Disk> Store<D> {
     /// Builds one batch of what has lined up and hands it to the disk. Returns whether anything was done.
+    ///
+    /// A batch is of one class, and holds whatever of that class has lined up since the last one; leases and removals
+    /// ride along with any. Survivors, which are a class of their own, and requests take turns, so that neither cleaning
+    /// nor the clients starve.
     pub(super) fn build_batch(&mut self) -> bool {
         let lined_up = self.changes.len() + self.survivors.len();
         if lined_up == 0 || self.log.flights.len() >= limits::BATCHES_IN_FLIGHT || self.upkeep.wants_quiet() {
             return false;
         }
-        let mut draft = Draft { writer: None, undo: Vec::new(), swept_before: self.swept_s, answers: Vec::new() };
-        // Every change is looked at once: those put back wait for something that ends with a completion.
-        let mut only_survivors = false;
-        for _ in 0..lined_up {
-            let Some(change) = self.next_change(only_survivors) else { break };
-            let Some(change) = self.draft_change(&mut draft, change) else { continue };
-            let was_survivor = matches!(change, Change::Survivor { .. });
-            self.put_back(change);
-            if was_survivor {
-                break;
-            }
-            // A request may be waiting for the very space that survivors are being moved to free.
-            only_survivors = true;
+        let mut draft = Draft { swept_before: self.swept_s, ..Draft::default() };
+        if !self.survivors.is_empty() && self.upkeep.take_turn() {
+            self.draft_survivors(&mut draft);
+        }
+        if draft.writer.is_none() {
+            self.draft_requests(&mut draft);
+        }
+        // A request may be waiting for the very space that survivors are being moved to free.
+        if draft.writer.is_none() {
+            self.draft_survivors(&mut draft);
         }
         self.log.starved = None;
         let remaining = self.changes.len() + self.survivors.len();
         self.launch(draft) || remaining < lined_up
     }
 
-    /// Survivors and requests take turns, so that neither cleaning nor the clients starve.
-    fn next_change(&mut self, only_survivors: bool) -> Option<Change> {
-        if only_survivors {
-            return self.survivors.pop_front();
+    fn draft_survivors(&mut self, draft: &mut Draft) {
+        for _ in 0..self.survivors.len() {
+            let Some(change) = self.survivors.pop_front() else { return };
+            if let Err(Unsettled::NextBatch(change) | Unsettled::Blocked(change)) = self.draft_change(draft, change) {
+                self.survivors.push_front(change);
+                return;
+            }
         }
-        let survivor_first = self.upkeep.take_turn();
-        if survivor_first && let Some(change) = self.survivors.pop_front() {
-            return Some(change);
-        }
-        self.changes.pop_front().or_else(|| self.survivors.pop_front())
     }
 
-    fn put_back(&mut self, change: Change) {
-        match change {
-            Change::Asked { .. } => self.changes.push_front(change),
-            Change::Survivor { .. } => self.survivors.push_front(change),
+    /// Every request in line is looked at at most once: those left wait for something that ends with a completion.
+    fn draft_requests(&mut self, draft: &mut Draft) {
+        let mut aside = Aside::default();
+        for _ in 0..self.changes.len() {
+            let Some(change) = self.changes.pop_front() else { break };
+            let class = change.class();
+            if aside.holds_up(&change) || class.is_some_and(|class| draft.is_not_for(class)) {
+                aside.push(change);
+            } else {
+                match self.draft_change(draft, change) {
+                    Ok(()) => {}
+                    Err(Unsettled::Blocked(change)) => aside.push(change),
+                    Err(Unsettled::NextBatch(change)) => {
+                        aside.push(change);
+                        break;
+                    }
+                }
+            }
+            if aside.changes.len() >= limits::SET_ASIDE {
+                break;
+            }
+        }
+        for change in aside.changes.into_iter().rev() {
+            self.changes.push_front(change);
         }
     }
 
     /// Adds one change to the batch, or settles it otherwise. Gives it back if it must wait.
-    fn draft_change(&mut self, draft: &mut Draft, change: Change) -> Option<Change> {
+    fn draft_change(&mut self, draft: &mut Draft, change: Change) -> Result<(), Unsettled> {
         match self.decide(&change) {
             Decision::Drop => {}
             Decision::Answer(tag, answer) => {
@@ -96,13 +171,14 @@ impl<D: Disk> Store<D> {
                 Some(sequence) => self.waiting.entry(sequence).or_default().push(Waiting::Change { tag, request }),
                 None => self.read_later(Reading::compare(tag, request, key, slot)),
             },
-            Decision::Write(write) => match self.make_room(draft, write.payload.len(), write.importance) {
+            Decision::Write(write) => match self.make_room(draft, change.class(), &write) {
                 Room::Ready => self.draft_write(draft, write, &change),
-                Room::Later => return Some(change),
+                Room::NextBatch => return Err(Unsettled::NextBatch(change)),
+                Room::Later => return Err(Unsettled::Blocked(change)),
                 Room::Never(error) => self.refuse(draft, &change, error),
             },
         }
-        None
+        Ok(())
     }
 
     fn refuse(&mut self, draft: &mut Draft, change: &Change, error: Error) {
@@ -172,51 +248,104 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Sees to it that a record with this payload can be pushed to the draft's writer.
-    fn make_room(&mut self, draft: &mut Draft, payload: usize, importance: Importance) -> Room {
-        let record = record_bytes(payload);
+    /// Sees to it that this record can be pushed to the draft's writer.
+    fn make_room(&mut self, draft: &mut Draft, class: Option<Class>, write: &Write) -> Room {
+        let record = record_bytes(write.payload.len());
         if let Some(writer) = &draft.writer {
             let body = writer.body() + record;
-            let open = self.log.open.expect("a batch is being built in it");
+            let open = self.log.open[draft.class].expect("a batch is being built in it");
             let end = open.at as usize + batch_bytes(body);
             let fits = body <= limits::BATCH_BYTES && end <= open.reserved as usize;
-            return if fits { Room::Ready } else { Room::Later };
+            return if fits { Room::Ready } else { Room::NextBatch };
+        }
+        // When segments are scarce, what is being moved to free some goes first.
+        let scarce = !self.survivors.is_empty() && self.segments_free() <= limits::SEGMENTS_RESERVED;
+        if scarce && write.importance == Importance::Put {
+            return Room::NextBatch;
         }
         let needed = batch_bytes(record);
-        let full = self.log.open.is_none_or(|open| open.at as usize + needed > self.settings.segment_bytes as usize);
-        if full && let Some(not_yet) = self.roll(importance) {
+        let class = self.class_to_write(class, needed);
+        let room = self.open_room(class, needed, write.importance);
+        match room {
+            Room::Ready => {
+                draft.writer = Some(self.new_writer(class, needed));
+                draft.class = class;
+            }
+            Room::Later => draft.blocked[class] = true,
+            Room::NextBatch | Room::Never(_) => {}
+        }
+        room
+    }
+
+    /// The class whose segment a record is written to: its own, unless segments are scarce and another's has room. What has
+    /// no class goes wherever there is room.
+    fn class_to_write(&self, wanted: Option<Class>, needed: usize) -> usize {
+        let size = self.settings.segment_bytes as usize;
+        let fits = |class: usize| self.log.open[class].is_some_and(|open| open.at as usize + needed <= size);
+        let other = (0..Class::ALL.len()).find(|class| fits(*class));
+        match wanted.map(|class| class as usize) {
+            None => other.unwrap_or(Class::Fresh as usize),
+            Some(own) if fits(own) => own,
+            Some(own) if self.has_room_for_classes() => own,
+            Some(own) => other.unwrap_or(own),
+        }
+    }
+
+    fn has_room_for_classes(&self) -> bool {
+        self.segments_max() >= limits::SEGMENTS_FOR_CLASSES && self.segments_free() > limits::SEGMENTS_FREE_FOR_CLASSES
+    }
+
+    /// Sees to it that the class's open segment has room.
+    fn open_room(&mut self, class: usize, needed: usize, importance: Importance) -> Room {
+        let size = self.settings.segment_bytes as usize;
+        let full = self.log.open[class].is_none_or(|open| open.at as usize + needed > size);
+        if full && let Some(not_yet) = self.roll(class, importance) {
             return not_yet;
         }
-        let open = self.log.open.expect("rolled");
-        if open.at as usize + needed > open.reserved as usize {
-            if let Some(error) = self.log.starved {
-                return Room::Never(error);
-            }
-            self.grow(open, needed);
-            return Room::Later;
+        let open = self.log.open[class].expect("rolled");
+        let (at, reserved) = (open.at as usize, open.reserved as usize);
+        // Room is asked for all that has lined up. Survivors wait for it: batches of one each would waste what they gain.
+        let wanted = (needed + self.lined_up_bytes()).next_multiple_of(limits::BLOCK).min(size - at);
+        let enough = if importance == Importance::Clean { wanted } else { needed };
+        if at + enough <= reserved {
+            return Room::Ready;
         }
-        draft.writer = Some(self.new_writer(open));
-        Room::Ready
+        if let Some(error) = self.log.starved {
+            return Room::Never(error);
+        }
+        self.want_room(open, wanted);
+        Room::Later
     }
 
-    fn new_writer(&self, open: OpenSegment) -> BatchWriter {
+    /// Bytes of records that have lined up, as far as one batch takes them.
+    fn lined_up_bytes(&self) -> usize {
+        let lined_up = self.survivors.iter().chain(&self.changes).take(limits::MAIL_PER_TURN);
+        let bytes: usize = lined_up.map(|change| record_bytes(change.payload_bytes())).sum();
+        bytes.min(limits::BATCH_BYTES)
+    }
+
+    fn new_writer(&mut self, class: usize, needed: usize) -> BatchWriter {
+        let open = self.log.open[class].expect("room was made in it");
         let place = Place { segment: open.number, generation: open.generation, offset: open.at };
         let (sequence, chain) = (self.log.sequence_next, self.log.chain);
+        let buffer = self.disk.buffer(self.lined_up_bytes().max(needed) + 2 * limits::BLOCK);
         if open.at as usize > limits::BLOCK {
-            return BatchWriter::new(self.identity, place, sequence, chain, &[]);
+            return BatchWriter::new(self.identity, place, sequence, chain, &[], buffer);
         }
         // The segment's header goes out with its first batch: one durable write for both.
-        let header = SegmentHeader::new(&self.identity, open.number, open.generation, sequence, chain);
-        BatchWriter::new(self.identity, place, sequence, chain, &header.to_block(&self.identity))
+        let era = Era { class: class as u32, ..self.log.era.expect("begun with the first segment") };
+        let header = SegmentHeader::new(&self.identity, open.number, open.generation, sequence, chain, era);
+        BatchWriter::new(self.identity, place, sequence, chain, &header.to_block(&self.identity), buffer)
     }
 
-    /// Moves on to a new segment. Returns why not, if that is not possible now.
-    fn roll(&mut self, importance: Importance) -> Option<Room> {
-        let Some(ready) = self.log.next.take() else {
+    /// Moves a class on to a new segment. Returns why not, if that is not possible now.
+    fn roll(&mut self, class: usize, importance: Importance) -> Option<Room> {
+        if !self.log.supply.is_ready() {
             if let Some(error) = self.log.starved {
                 return Some(Room::Never(error));
             }
-            if self.log.preparing {
+            if self.log.supply.is_making() {
+                self.want_segment();
                 return Some(Room::Later);
             }
             let left_alone = match importance {
@@ -230,15 +359,23 @@ impl<D: Disk> Store<D> {
                 let wait = importance != Importance::Clean && self.upkeep.may_free();
                 return Some(if wait { Room::Later } else { Room::Never(Error::Full) });
             }
-            self.prepare_segment();
-            // A recycled file is ready at once.
-            return if self.log.next.is_some() { self.roll(importance) } else { Some(Room::Later) };
-        };
-        if let Some(open) = self.log.open.take() {
-            self.seal(open.number);
         }
+        let Some(ready) = self.take_file() else {
+            self.want_segment();
+            return Some(Room::Later);
+        };
+        if let Some(full) = self.log.open[class].take() {
+            self.seal(full.number);
+        }
+        self.open_segment(class, ready);
+        None
+    }
+
+    fn open_segment(&mut self, class: usize, ready: ReadySegment) {
         let generation = self.log.generation_next;
         self.log.generation_next += 1;
+        let sequence = self.log.sequence_next;
+        self.log.era.get_or_insert(Era { sequence, generation, class: 0 });
         let segment = Segment {
             generation,
             allocated: ready.reserved,
@@ -248,104 +385,10 @@ impl<D: Disk> Store<D> {
             readers: 0,
         };
         self.segments.insert(ready.number, segment);
+        self.counters.recycled_segments += u64::from(ready.recycled);
         let at = limits::BLOCK as u32;
-        self.log.open = Some(OpenSegment { number: ready.number, generation, at, reserved: ready.reserved });
-        None
-    }
-
-    fn seal(&mut self, number: u32) {
-        let segment = self.segments.get_mut(number).expect("the open segment is in the table");
-        if segment.state == State::Open {
-            segment.state = State::Sealed;
-        }
-    }
-
-    /// Starts making the next segment's file, unless there is one or one is being made.
-    fn prepare_segment(&mut self) {
-        assert!(self.log.next.is_none());
-        assert!(!self.log.preparing);
-        if let Some(spare) = self.segments.take_spare() {
-            self.log.next = Some(ReadySegment { number: spare.number, reserved: spare.allocated });
-            return;
-        }
-        let Some(number) = self.segments.fresh_number() else {
-            self.log.starved = Some(Error::Full);
-            return;
-        };
-        self.log.preparing = true;
-        self.start(Operation::Create { file: segments::file(number) }, Pending::PrepareCreate { number });
-    }
-
-    pub(super) fn prepared_create(&mut self, number: u32, error: Option<DiskError>) {
-        if let Some(error) = error {
-            return self.prepare_failed(error);
-        }
-        let reserved = self.settings.segment_bytes.min(limits::RESERVE_STEP);
-        let file = segments::file(number);
-        let operation = Operation::Reserve { file, length: u64::from(reserved) };
-        self.start(operation, Pending::PrepareReserve { number, reserved });
-    }
-
-    pub(super) fn prepared_reserve(&mut self, number: u32, reserved: u32, error: Option<DiskError>) {
-        if let Some(error) = error {
-            self.start(Operation::Unlink { file: segments::file(number) }, Pending::Aside);
-            return self.prepare_failed(error);
-        }
-        self.counters.syncs += 1;
-        self.start(Operation::SyncDirectory, Pending::PrepareDirectory { number, reserved });
-    }
-
-    pub(super) fn prepared(&mut self, number: u32, reserved: u32, error: Option<DiskError>) {
-        if let Some(error) = error {
-            self.start(Operation::Unlink { file: segments::file(number) }, Pending::Aside);
-            return self.prepare_failed(error);
-        }
-        self.log.preparing = false;
-        self.log.next = Some(ReadySegment { number, reserved });
-    }
-
-    fn prepare_failed(&mut self, error: DiskError) {
-        self.log.preparing = false;
-        self.starve(error);
-    }
-
-    /// Whoever is in line for room is refused; the next in line makes a new attempt.
-    fn starve(&mut self, error: DiskError) {
-        self.log.starved = Some(match error {
-            DiskError::NoSpace => Error::Full,
-            DiskError::NotFound | DiskError::Failed { .. } => Error::Io,
-        });
-        if error != DiskError::NoSpace {
-            self.count_write_fault();
-        }
-    }
-
-    fn grow(&mut self, open: OpenSegment, needed: usize) {
-        if self.log.growing {
-            return;
-        }
-        let least = open.at + u32::try_from(needed).expect("a batch fits a segment");
-        let reserved = least.next_multiple_of(limits::RESERVE_STEP).min(self.settings.segment_bytes);
-        assert!(reserved >= least);
-        self.log.growing = true;
-        let file = segments::file(open.number);
-        let operation = Operation::Reserve { file, length: u64::from(reserved) };
-        self.start(operation, Pending::Grow { number: open.number, reserved });
-    }
-
-    pub(super) fn grown(&mut self, number: u32, reserved: u32, error: Option<DiskError>) {
-        self.log.growing = false;
-        if let Some(error) = error {
-            return self.starve(error);
-        }
-        if let Some(segment) = self.segments.get_mut(number) {
-            segment.allocated = segment.allocated.max(reserved);
-        }
-        if let Some(open) = &mut self.log.open
-            && open.number == number
-        {
-            open.reserved = open.reserved.max(reserved);
-        }
+        let reserved = ready.reserved.min(self.settings.segment_bytes);
+        self.log.open[class] = Some(OpenSegment { number: ready.number, generation, at, reserved });
     }
 
     /// Hands the batch to the disk. Answers that needed no record wait for whatever their reasons wait for.
@@ -359,14 +402,16 @@ impl<D: Disk> Store<D> {
         };
         let (buffer, chain) = writer.finish();
         let sequence = self.log.sequence_next;
-        let open = self.log.open.as_mut().expect("the batch was built in it");
+        let held = buffer.capacity();
+        let open = self.log.open[draft.class].as_mut().expect("the batch was built in it");
         let (number, first) = (open.number, open.at as usize == limits::BLOCK);
         let offset = if first { 0 } else { open.at };
         let bytes = Bytes::from_owner(buffer);
         open.at = offset + bytes.len() as u32;
         assert!(open.at <= open.reserved, "writes stay inside the file");
+        let full = (self.settings.segment_bytes - open.at) as usize <= limits::BLOCK;
         self.segments.get_mut(number).expect("open").last_sequence = sequence;
-        self.tail.push(number, offset, bytes.clone(), self.settings.tail_bytes);
+        self.tail.push(number, offset, bytes.clone(), held, self.settings.tail_bytes);
         let length = bytes.len() as u64;
         let operation =
             Operation::Write { file: segments::file(number), offset: u64::from(offset), bytes, durable: true };
@@ -382,6 +427,11 @@ impl<D: Disk> Store<D> {
             swept_before: draft.swept_before,
             answers: draft.answers,
         });
+        if full {
+            // Cleaning may have it, whether or not anything more of its class comes.
+            self.log.open[draft.class] = None;
+            self.seal(number);
+        }
         self.log.sequence_next += 1;
         self.log.chain = chain;
         self.log.bytes_since_checkpoint += length;
@@ -437,15 +487,16 @@ impl<D: Disk> Store<D> {
     }
 
     /// A write failed. What was not acknowledged is undone, its segment is never written again, its file never synced
-    /// again in the hope of success; the next batch opens a new segment, whose header makes void what may yet have reached
-    /// the disk.
+    /// again in the hope of success. No open segment is written on: the next batch begins an era, and its segment's header
+    /// makes void what may yet have reached the disk.
     fn abandon_flights(&mut self, error: DiskError) {
         let failed = if error == DiskError::NoSpace { Error::Full } else { Error::Io };
         let first = self.log.flights.front().expect("one failed");
         self.log.sequence_next = first.sequence;
         self.log.chain = first.chain_before;
         self.swept_s = first.swept_before;
-        if let Some(open) = self.log.open.take() {
+        self.log.era = None;
+        for open in std::mem::take(&mut self.log.open).into_iter().flatten() {
             self.seal(open.number);
         }
         let mut answers = Vec::new();

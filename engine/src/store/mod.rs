@@ -22,6 +22,7 @@ mod log;
 mod read;
 mod recovery;
 mod segments;
+mod supply;
 mod upkeep;
 
 #[cfg(test)]
@@ -33,7 +34,9 @@ pub use recovery::{StoreError, create, open};
 
 use crate::disk::{Disk, Done, Operation, Token};
 use crate::format::Identity;
-use crate::key::Key;
+use crate::format::record::LeaseEntry;
+use crate::key::{Class, Key};
+use crate::limits;
 use crate::request::{Error, Request, Response};
 use crate::stats::Stats;
 use bytes::Bytes;
@@ -50,6 +53,8 @@ pub struct Settings {
     pub segment_bytes: u32,
     /// Bytes this shard may use.
     pub capacity_bytes: u64,
+    /// Bytes that a segment's file begins with and grows by.
+    pub step_bytes: u32,
     /// Seconds after its end that a lease still protects.
     pub grace_s: u64,
     /// Largest believable step of the clock between sweeps.
@@ -73,6 +78,26 @@ pub(crate) enum Change {
     Survivor { key: Key, slot: Slot, account: u64, class: u8, lease_set: u64, value: Bytes },
 }
 
+impl Change {
+    /// The class it is written for; none for what leaves nothing live behind.
+    fn class(&self) -> Option<Class> {
+        match self {
+            Change::Asked { request: Request::Put { class, .. }, .. } => Some(*class),
+            Change::Asked { .. } => None,
+            Change::Survivor { .. } => Some(Class::Survivor),
+        }
+    }
+
+    /// About how many bytes it takes in a batch.
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Change::Asked { request: Request::Put { value, .. }, .. } | Change::Survivor { value, .. } => value.len(),
+            Change::Asked { request: Request::TouchMany { leases }, .. } => leases.len() * LeaseEntry::SIZE,
+            Change::Asked { .. } => 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Compared {
     /// The slot whose record was compared.
@@ -85,27 +110,21 @@ pub(crate) struct Compared {
 enum Pending {
     Batch,
     Read(read::Reading),
-    PrepareCreate {
+    /// On a file being made ready.
+    Supply {
         number: u32,
     },
-    PrepareReserve {
+    Unlink {
         number: u32,
-        reserved: u32,
     },
-    PrepareDirectory {
-        number: u32,
-        reserved: u32,
-    },
-    Grow {
-        number: u32,
-        reserved: u32,
+    /// A sync of the directory, after which these numbers' files are durably gone.
+    Names {
+        unlinked: Vec<u32>,
     },
     Upkeep {
         round: u64,
         step: upkeep::Step,
     },
-    /// Its outcome changes nothing.
-    Aside,
 }
 
 /// One shard's store. See the module.
@@ -178,6 +197,7 @@ impl<D: Disk> Store<D> {
         }
         moved |= self.settle();
         moved |= self.advance_upkeep();
+        moved |= self.advance_supply();
         while self.build_batch() {
             moved = true;
         }
@@ -221,6 +241,7 @@ impl<D: Disk> Store<D> {
             total_bytes: self.total_bytes(),
             capacity_bytes: self.settings.capacity_bytes,
             segments: self.segments.in_use(),
+            open_classes: self.log.open.iter().flatten().count() as u64,
             index_bytes: self.index.len() as u64 * Index::BYTES_PER_OBJECT,
             queue_depth: self.open_requests,
             read_only: u64::from(self.read_only),
@@ -229,15 +250,19 @@ impl<D: Disk> Store<D> {
     }
 
     fn total_bytes(&self) -> u64 {
-        let next = self.log.next.map_or(0, |ready| u64::from(ready.reserved));
-        self.segments.allocated_bytes() + next + self.upkeep.checkpoint_bytes()
+        self.segments.allocated_bytes() + self.log.supply.bytes() + self.upkeep.checkpoint_bytes()
     }
 
     /// Segments this shard may still open within its capacity.
     fn segments_free(&self) -> u64 {
-        let claimed = self.segments.in_use() + u64::from(self.log.next.is_some() || self.log.preparing);
+        let claimed = self.segments.in_use() + u64::from(self.log.supply.claims_one());
+        self.segments_max().saturating_sub(claimed)
+    }
+
+    /// Segments that the capacity holds beside the checkpoints.
+    fn segments_max(&self) -> u64 {
         let for_segments = self.settings.capacity_bytes.saturating_sub(self.upkeep.checkpoint_bytes());
-        (for_segments / u64::from(self.settings.segment_bytes)).saturating_sub(claimed)
+        (for_segments / u64::from(self.settings.segment_bytes)).min(u64::from(limits::SEGMENT_NUMBER_MAX))
     }
 
     fn start(&mut self, operation: Operation, pending: Pending) -> u64 {
@@ -262,12 +287,13 @@ impl<D: Disk> Store<D> {
                 self.readings_in_flight -= 1;
                 self.reading_done(reading, result);
             }
-            Pending::PrepareCreate { number } => self.prepared_create(number, result.err()),
-            Pending::PrepareReserve { number, reserved } => self.prepared_reserve(number, reserved, result.err()),
-            Pending::PrepareDirectory { number, reserved } => self.prepared(number, reserved, result.err()),
-            Pending::Grow { number, reserved } => self.grown(number, reserved, result.err()),
+            Pending::Supply { number } => self.supply_done(number, result.err()),
+            // A file that could not be removed keeps its number until the store is opened again.
+            Pending::Unlink { number } if result.is_ok() => self.segments.note_unlinked(number),
+            Pending::Unlink { .. } => {}
+            Pending::Names { unlinked } if result.is_ok() => self.segments.release_numbers(&unlinked),
+            Pending::Names { unlinked } => unlinked.into_iter().for_each(|number| self.segments.note_unlinked(number)),
             Pending::Upkeep { round, step } => self.upkeep_done(round, step, result),
-            Pending::Aside => {}
         }
     }
 

@@ -4,8 +4,9 @@
 //! checkpoint lies in segments that were open then or opened later; those are read whole, and a batch counts only if its
 //! header, link and payloads fit. What is found beyond the end is judged like this:
 //!
-//! - *Abandoned batches.* A segment's header says with which batch it began. Batches with that number or a higher one in
-//!   segments of lower generation were given up before it was opened, and are void.
+//! - *Abandoned batches.* A segment's header names its era: with which batch it began, and with which generation of
+//!   segments. Batches with that number or a higher one in segments of a lower generation were given up before, and are
+//!   void. Of two batches with one number, the one in the segment of higher generation counts.
 //! - *The tail.* At the first batch that is missing, torn or does not continue the chain, the log ends: it was not
 //!   acknowledged.
 //! - *Rot.* Unless there are batches two or more further on: those were written only after the missing one was
@@ -23,14 +24,14 @@ use crate::disk::{Disk, DiskError, FileName, Operation, Outcome, Token};
 use crate::format::batch::{BatchView, read_batch};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::record::{Action, LeaseEntry, Place, RecordHeader};
-use crate::format::segment::SegmentHeader;
+use crate::format::segment::{Era, SegmentHeader};
 use crate::format::superblock::Superblock;
 use crate::format::{Damage, Identity};
 use crate::limits;
 use crate::stats::Stats;
 use bytes::Bytes;
 use rkyv::util::AlignedVec;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// Why a shard could not be made or opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +128,13 @@ struct Scanned {
     records: Vec<(RecordHeader, Vec<LeaseEntry>)>,
 }
 
+struct ScannedSegment {
+    number: u32,
+    generation: u32,
+    era: Era,
+    batches: BTreeMap<u64, Scanned>,
+}
+
 struct Found {
     generation: u32,
     allocated: u32,
@@ -139,7 +147,9 @@ struct Recovery {
     found: BTreeMap<u32, Found>,
     /// Segments of the checkpoint: generation and last batch.
     known: BTreeMap<u32, (u32, u64)>,
-    scanned: Vec<(u32, u64, BTreeMap<u64, Scanned>)>,
+    scanned: Vec<ScannedSegment>,
+    /// Segments whose header makes batches void that are still on the disk: without it they would count again.
+    makes_void: BTreeSet<u32>,
     sequence: u64,
     chain: u64,
     swept_s: Option<u64>,
@@ -171,6 +181,7 @@ impl Recovery {
             found: BTreeMap::new(),
             known: known.collect(),
             scanned: Vec::new(),
+            makes_void: BTreeSet::new(),
             sequence: checkpoint.sequence,
             chain: checkpoint.chain,
             swept_s: checkpoint.swept_s,
@@ -217,11 +228,11 @@ impl Recovery {
         };
         let batches = scan_batches(&bytes, number, generation, &self.identity);
         self.log_bytes += bytes.len() as u64;
-        let first = header.map(|header| header.first_sequence).or(batches.keys().next().copied());
-        let first_sequence = first.unwrap_or(u64::MAX);
+        // Without a header nothing is known to be void; the chain still tells what continues it.
+        let era = header.map_or(Era { sequence: u64::MAX, generation, class: 0 }, |header| header.era);
         self.generation_next = self.generation_next.max(generation.saturating_add(1));
         self.found.insert(number, Found { generation, allocated, last_sequence: 0 });
-        self.scanned.push((generation, first_sequence, batches));
+        self.scanned.push(ScannedSegment { number, generation, era, batches });
         Ok(())
     }
 
@@ -259,16 +270,21 @@ impl Recovery {
 
     /// One log out of all segments: a later segment makes void what it was opened in place of.
     fn join_segments(&mut self) -> BTreeMap<u64, Scanned> {
-        self.scanned.sort_by_key(|(generation, _, _)| *generation);
+        self.scanned.sort_by_key(|segment| segment.generation);
+        let eras: Vec<(u32, Era)> = self.scanned.iter().map(|segment| (segment.number, segment.era)).collect();
         let mut log = BTreeMap::new();
-        for (_, first_sequence, batches) in std::mem::take(&mut self.scanned) {
-            #[cfg(test)]
-            if self.unchained {
-                log.extend(batches);
-                continue;
+        for mut segment in std::mem::take(&mut self.scanned) {
+            for (number, era) in &eras {
+                #[cfg(test)]
+                if self.unchained {
+                    continue;
+                }
+                if era.generation > segment.generation && !segment.batches.split_off(&era.sequence).is_empty() {
+                    self.makes_void.insert(*number);
+                }
             }
-            drop(log.split_off(&first_sequence));
-            log.extend(batches);
+            // Of two batches with one number, the one in the segment of higher generation counts.
+            log.extend(segment.batches);
         }
         log.split_off(&(self.sequence + 1))
     }
@@ -321,7 +337,8 @@ impl Recovery {
     }
 
     fn into_store<D: Disk>(mut self, disk: D, tick_s: u32, settings: Settings, upkeep: Upkeep) -> Store<D> {
-        let segments = self.segment_table();
+        let mut segments = self.segment_table();
+        segments.limit_spares(settings.capacity_bytes / u64::from(settings.segment_bytes));
         let log = Log {
             sequence_next: self.sequence + 1,
             chain: self.chain,
@@ -357,7 +374,7 @@ impl Recovery {
             counters,
         };
         store.adopt(std::mem::take(&mut self.index));
-        store.discard_empty_files();
+        store.discard_empty_files(&self.makes_void);
         store
     }
 
@@ -403,18 +420,21 @@ impl<D: Disk> Store<D> {
     }
 
     /// Files that hold nothing the log needs: opened but never written, or dead already at the checkpoint. One is kept to be
-    /// written again.
-    fn discard_empty_files(&mut self) {
-        let unneeded: Vec<u32> =
-            self.segments.iter().filter(|(_, s)| s.live == 0 && s.last_sequence == 0).map(|(n, _)| n).collect();
+    /// written again. One that makes others' batches void goes like a dead segment, behind a checkpoint.
+    fn discard_empty_files(&mut self, makes_void: &BTreeSet<u32>) {
+        let unneeded: Vec<u32> = self
+            .segments
+            .iter()
+            .filter(|(number, segment)| segment.live == 0 && segment.last_sequence == 0 && !makes_void.contains(number))
+            .map(|(number, _)| number)
+            .collect();
         for number in unneeded {
             let Some(segment) = self.segments.remove(number) else { continue };
             let spare = Spare { number, allocated: segment.allocated };
-            let file = segments::file(number);
             let usable =
                 segment.allocated as usize >= 2 * limits::BLOCK && segment.allocated <= self.settings.segment_bytes;
             if !(usable && self.segments.add_spare(spare)) {
-                self.start(Operation::Unlink { file }, super::Pending::Aside);
+                self.unlink(number);
             }
         }
     }

@@ -4,7 +4,7 @@ use super::index::Slot;
 use crate::disk::FileName;
 use crate::format::record::{Place, record_bytes};
 use crate::limits;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether a segment may still be written, read, recycled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +43,24 @@ pub(crate) struct Spare {
 pub(crate) struct Segments {
     table: BTreeMap<u32, Segment>,
     spares: Vec<Spare>,
-    next_number: u32,
+    spares_max: usize,
+    /// Numbers that have a file, or may have one after a power cut.
+    taken: BTreeSet<u32>,
+    /// Numbers whose file is removed, though not durably yet.
+    unlinked: Vec<u32>,
 }
 
 impl Segments {
+    /// How many dead segments are kept, in a store of so many.
+    pub(crate) fn limit_spares(&mut self, segments_max: u64) {
+        let share = usize::try_from(segments_max / limits::SPARE_SHARE).unwrap_or(usize::MAX);
+        self.spares_max = share.clamp(1, limits::SPARE_SEGMENTS_MAX);
+    }
+
     pub(crate) fn insert(&mut self, number: u32, segment: Segment) {
         let before = self.table.insert(number, segment);
         assert!(before.is_none(), "segment {number} is in use");
-        self.next_number = self.next_number.max(number.saturating_add(1));
+        self.taken.insert(number);
     }
 
     pub(crate) fn remove(&mut self, number: u32) -> Option<Segment> {
@@ -73,21 +83,36 @@ impl Segments {
         self.table.len() as u64
     }
 
-    /// A number that no file has. `None` after 2^32 segments, which one shard does not live to see.
+    /// The lowest number that no file has, from now on taken.
     pub(crate) fn fresh_number(&mut self) -> Option<u32> {
-        let number = self.next_number;
-        if number >= limits::SEGMENT_NUMBER_MAX {
-            return None;
+        let number = (0..=limits::SEGMENT_NUMBER_MAX).zip(&self.taken).find(|(free, taken)| free != *taken);
+        let number = number.map_or_else(|| u32::try_from(self.taken.len()).ok(), |(free, _)| Some(free))?;
+        (number <= limits::SEGMENT_NUMBER_MAX && self.taken.insert(number)).then_some(number)
+    }
+
+    /// A number's file is removed.
+    pub(crate) fn note_unlinked(&mut self, number: u32) {
+        self.unlinked.push(number);
+    }
+
+    /// Numbers to be released when a sync of the directory that begins now has succeeded.
+    pub(crate) fn take_unlinked(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.unlinked)
+    }
+
+    /// These numbers' files are durably gone.
+    pub(crate) fn release_numbers(&mut self, numbers: &[u32]) {
+        for number in numbers {
+            assert!(!self.table.contains_key(number));
+            self.taken.remove(number);
         }
-        self.next_number += 1;
-        Some(number)
     }
 
     pub(crate) fn add_spare(&mut self, spare: Spare) -> bool {
-        if self.spares.len() >= limits::SPARE_SEGMENTS {
+        if !self.has_spare_room() {
             return false;
         }
-        self.next_number = self.next_number.max(spare.number.saturating_add(1));
+        self.taken.insert(spare.number);
         self.spares.push(spare);
         true
     }
@@ -96,8 +121,16 @@ impl Segments {
         self.spares.pop()
     }
 
+    pub(crate) fn has_spare(&self) -> bool {
+        !self.spares.is_empty()
+    }
+
+    pub(crate) fn spares(&self) -> u64 {
+        self.spares.len() as u64
+    }
+
     pub(crate) fn has_spare_room(&self) -> bool {
-        self.spares.len() < limits::SPARE_SEGMENTS
+        self.spares.len() < self.spares_max
     }
 
     /// Moves the live bytes of a key from its old slot to its new one.

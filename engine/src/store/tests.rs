@@ -70,7 +70,7 @@ fn a_flipped_bit_is_detected_never_served_and_repaired_by_a_put() {
                 }
             }
         }
-        let used = u64::from(store.log.open.unwrap().at);
+        let used = u64::from(store.log.open[Class::Fresh as usize].unwrap().at);
         drop(store);
         disk.kill();
         let file = FileName::Segment(0);

@@ -26,7 +26,7 @@ pub(super) enum Step {
     Directory,
     Chunk,
     Sync,
-    Unlink { freed: u64 },
+    Unlink { number: u32, freed: u64 },
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +88,9 @@ pub(super) struct Upkeep {
     last_bytes: u64,
     /// After a failed round: not before this batch again, unless asked.
     not_before: u64,
+    /// Rounds for want of room since a put was last acknowledged, and how many had been then.
+    rounds_in_vain: u64,
+    puts_before: u64,
     turn: bool,
     /// Since the last round ended it was looked whether another is due, and none is.
     found_nothing: bool,
@@ -223,7 +226,20 @@ impl<D: Disk> Store<D> {
         if self.victims(limits::CLEAN_PRESSED_PERCENT).is_empty() {
             return false;
         }
-        self.begin_cleaning(limits::CLEAN_PRESSED_PERCENT, 1);
+        // Several at once pack better; but what they leave must fit what is free.
+        let most = usize::try_from(self.segments_free()).unwrap_or(usize::MAX).clamp(1, limits::VICTIMS_PER_SWEEP);
+        if self.upkeep.puts_before != self.counters.puts {
+            self.upkeep.puts_before = self.counters.puts;
+            self.upkeep.rounds_in_vain = 0;
+        }
+        self.upkeep.rounds_in_vain += 1;
+        if self.upkeep.rounds_in_vain > self.segments.in_use() {
+            // Once round the store, and no put got through: what is dead lies so that moving the rest gains nothing.
+            self.upkeep.rounds_in_vain = 0;
+            self.upkeep.not_before = self.log.durable + 16;
+            return false;
+        }
+        self.begin_cleaning(limits::CLEAN_PRESSED_PERCENT, most);
         true
     }
 
@@ -338,7 +354,6 @@ impl<D: Disk> Store<D> {
     }
 
     fn snapshot(&self, sequence: u64) -> Checkpoint {
-        let open = self.log.open.map(|open| open.number);
         Checkpoint {
             sequence,
             chain: self.log.chain,
@@ -349,7 +364,7 @@ impl<D: Disk> Store<D> {
                 .iter()
                 .map(|(number, segment)| CheckpointSegment {
                     check: 0,
-                    last_sequence: if Some(number) == open { u64::MAX } else { segment.last_sequence },
+                    last_sequence: if self.log.is_open(number) { u64::MAX } else { segment.last_sequence },
                     segment: number,
                     generation: segment.generation,
                 })
@@ -410,8 +425,8 @@ impl<D: Disk> Store<D> {
         if round != self.upkeep.round {
             return;
         }
-        if let Step::Unlink { freed } = step {
-            return self.unlinked(freed, result.is_ok());
+        if let Step::Unlink { number, freed } = step {
+            return self.unlinked(number, freed, result.is_ok());
         }
         let Phase::Writing(writing) = &mut self.upkeep.phase else {
             unreachable!("steps of this round are steps of its checkpoint");
@@ -479,14 +494,15 @@ impl<D: Disk> Store<D> {
                 self.upkeep.freed += freed;
             } else {
                 outstanding += 1;
-                self.start_step(Operation::Unlink { file }, Step::Unlink { freed });
+                self.start_step(Operation::Unlink { file }, Step::Unlink { number, freed });
             }
         }
         self.upkeep.phase = Phase::Freeing { outstanding };
     }
 
-    fn unlinked(&mut self, freed: u64, done: bool) {
+    fn unlinked(&mut self, number: u32, freed: u64, done: bool) {
         if done {
+            self.segments.note_unlinked(number);
             self.upkeep.freed += freed;
         }
         if let Phase::Freeing { outstanding } = &mut self.upkeep.phase {
@@ -498,7 +514,8 @@ impl<D: Disk> Store<D> {
         if matches!(self.upkeep.phase, Phase::Freeing { .. }) && self.upkeep.freed > 0 {
             // The names may come back after a power cut; recovery knows them as dead and removes them again.
             self.counters.syncs += 1;
-            self.start(Operation::SyncDirectory, Pending::Aside);
+            let unlinked = self.segments.take_unlinked();
+            self.start(Operation::SyncDirectory, Pending::Names { unlinked });
         }
         self.upkeep.phase = Phase::Idle;
         self.upkeep.found_nothing = false;
