@@ -42,7 +42,7 @@ impl Client {
         }
         self.port.submit(0, request).map_err(|_| Error::Full)?;
         loop {
-            if let Some(completion) = self.port.poll() {
+            if let Some(completion) = self.port.poll_patiently() {
                 return completion.result;
             }
             thread::park();

@@ -83,7 +83,7 @@ impl Engine {
                 .name(format!("shard-{shard:02}"))
                 .spawn(move || {
                     if let Some(store) = start.open() {
-                        run(store, &slot);
+                        run(shard, store, &slot);
                     }
                 })
                 .map_err(|_| OpenError::Thread)?;

@@ -1,5 +1,7 @@
 //! Every bound of the engine, in one place, with the relations between them checked when it is compiled.
 
+use std::time::Duration;
+
 /// The unit of alignment of everything in a segment: what O_DIRECT asks for.
 pub const BLOCK: usize = 4096;
 /// The unit a disk writes atomically, by assumption (see `docs/formats.md`).
@@ -47,8 +49,16 @@ pub const TAIL_BYTES: usize = 4 * 1024 * 1024;
 /// Memory for batches, per shard, registered with the kernel: how many buffers of how many bytes.
 pub const BATCH_BUFFERS: [(usize, usize); 4] =
     [(64, 16 * 1024), (16, 64 * 1024), (8, 256 * 1024), (6, BATCH_BYTES + 64 * 1024)];
-/// Values up to this size are copied out of a mapping or a batch, so that a slow consumer cannot pin it.
-pub const SMALL_VALUE: usize = 1024;
+/// Values up to this size are copied out of a mapping, so that a slow consumer cannot pin it. The copy costs no more than the
+/// counting of a reader on another processor.
+pub const SMALL_VALUE: usize = 8 * 1024;
+/// Segments mapped at once by the whole process; others are read. A segment is mapped twice, and the kernel allows 65,530
+/// mappings unless told otherwise.
+pub const MAPPED_SEGMENTS_MAX: usize = 16_384;
+/// Memory a shard keeps for cold reads to come.
+pub const READ_POOL_BYTES: usize = 8 * 1024 * 1024;
+/// Reads in flight per shard that bring pages into memory to stay.
+pub const WARMING_IN_FLIGHT: usize = 32;
 /// Reads in flight at once per shard; more wait in line.
 pub const READS_IN_FLIGHT: usize = 256;
 /// Records cleaning has in flight at once.
@@ -71,6 +81,14 @@ pub const SHARDS_MAX: usize = 64;
 pub const MAILBOX: usize = 8192;
 /// Operations a shard takes from its mailbox before it turns to the disk again.
 pub const MAIL_PER_TURN: usize = 512;
+/// Of these, so many of one port before the next port's.
+pub const MAIL_PER_SEAT: usize = 128;
+/// How long a thread that has run out of work looks on before it sleeps.
+pub const PATIENCE: Duration = Duration::from_micros(10);
+/// Looking on in vain so many times ends it …
+pub const PATIENCE_CREDIT: u32 = 8;
+/// … until it has slept so many times.
+pub const PATIENCE_RETRY: u32 = 64;
 /// Submission entries of a shard's ring.
 pub const RING_ENTRIES: u32 = 1024;
 /// Failures to make data durable that a shard survives; the next one makes it read-only.
@@ -89,6 +107,12 @@ const _: () = assert!(SEGMENT_BYTES_MAX as usize <= u32::MAX as usize);
 const _: () = assert!(SEGMENTS_RESERVED + 3 < SEGMENTS_MIN, "open, next and one to clean besides the reserve");
 const _: () = assert!(READS_IN_FLIGHT + CLEANING_IN_FLIGHT + BATCHES_IN_FLIGHT + 64 < RING_ENTRIES as usize);
 const _: () = assert!(LEASES_PER_REQUEST * 20 < VALUE_BYTES_MAX, "a lease record is no larger than a value");
+const _: () = assert!(2 * MAPPED_SEGMENTS_MAX < 65_530);
+const _: () = assert!(WARMING_IN_FLIGHT < READS_IN_FLIGHT, "reads that bring pages in leave room for others");
+const _: () = assert!(CHUNK.is_multiple_of(BLOCK) && (CHUNK / BLOCK).is_power_of_two());
+const _: () = assert!(CHUNK <= READ_POOL_BYTES);
 const _: () = assert!(MAIL_PER_TURN <= MAILBOX);
+const _: () = assert!(MAIL_PER_SEAT <= MAIL_PER_TURN);
+const _: () = assert!(SHARDS_MAX <= u64::BITS as usize, "a port notes shards as bits");
 /// Largest file recovery reads into memory: a segment, or a checkpoint of the largest index.
 pub const FILE_BYTES_MAX: usize = 16 * SEGMENT_BYTES_MAX as usize;

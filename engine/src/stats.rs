@@ -44,7 +44,7 @@ stats! {
     puts,
     /// Gets answered.
     gets,
-    /// Gets served without a copy from a mapping.
+    /// Gets served from a mapping; large values without a copy.
     gets_mapped,
     /// Gets that had to wait for the disk.
     gets_cold,
@@ -75,6 +75,10 @@ stats! {
     cleaned,
     /// Segments freed.
     segments_freed,
+    /// Segments given up whose space is not free yet, because a reader holds bytes of them.
+    segments_pinned,
+    /// Segments no longer read through memory, since what was there could not be read or was not sound.
+    segments_quarantined,
     /// Damaged records or batches found (and never served).
     corrupt,
     /// Operations refused: full, read-only or too large.

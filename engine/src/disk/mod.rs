@@ -146,6 +146,27 @@ pub enum DiskError {
     },
 }
 
+/// Bytes that are in memory, seen in two ways.
+///
+/// What is in memory now may be gone the next moment, and the device may fail to bring it back. Where that happens `checked`
+/// has zeros; so whatever it says is only as good as the check it passes.
+#[derive(Clone, Debug)]
+pub struct Resident {
+    /// For whoever checks them, or copies them and checks the copy: on the shard's thread, and dropped before it returns.
+    pub checked: Bytes,
+    /// For whoever is given them when they have been found sound. They never change.
+    pub given: Bytes,
+}
+
+/// Numbers about mappings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mappings {
+    /// Files let go of that still take up space because somebody holds bytes of them.
+    pub pinned: u64,
+    /// Files not read through their mapping any more since it could not be read there, or was not sound.
+    pub quarantined: u64,
+}
+
 /// One shard's directory. See the module for what it promises.
 pub trait Disk {
     /// Starts an operation. Tokens of operations in flight are distinct.
@@ -170,11 +191,20 @@ pub trait Disk {
 
     /// The bytes of a file that will not be written again, if they can be had *now*, without waiting for the device and
     /// without a copy.
-    fn resident(&mut self, file: FileName, offset: u64, length: usize) -> Option<Bytes>;
+    fn resident(&mut self, file: FileName, offset: u64, length: usize) -> Option<Resident>;
 
     /// Forgets everything kept about a file for [`Disk::resident`]. Returns whether nobody holds bytes of it any more, so
     /// that it may be overwritten.
     fn release(&mut self, file: FileName) -> bool;
+
+    /// What [`Disk::resident`] gave of this file was not what was written: it gives nothing of it any more, and the file is
+    /// read from the device, not from memory, until it is released.
+    fn distrust(&mut self, _file: FileName) {}
+
+    /// What became of the mappings that [`Disk::resident`] serves from.
+    fn mappings(&self) -> Mappings {
+        Mappings::default()
+    }
 }
 
 #[cfg(test)]

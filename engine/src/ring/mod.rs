@@ -1,32 +1,34 @@
 //! The disk on io_uring: one ring and one directory per shard thread.
 //!
 //! Reads, writes, syncs, allocation and unlinking go through the ring; opening and listing, which are rare, are plain calls.
-//! Batches, which are aligned, are written with O_DIRECT out of registered memory, durably, without passing the page cache. Checkpoints and reads of sealed segments go through the page cache, the latter so that the
-//! next read finds the pages resident and is served from the mapping without a copy. A segment being written is read with
-//! O_DIRECT, so that cached and direct access never meet on it.
+//! Batches, which are aligned, are written with O_DIRECT out of registered memory, durably and without passing the page
+//! cache. Checkpoints go through it. What sealed segments hold is served from their mapping (`mapping`) if it is in memory
+//! (`residency`), and read otherwise (`read`); a page that cannot be read does not end the process (`fault`).
 //!
 //! `unsafe` in this crate is here: pushing entries whose buffers must stay alive until their completion
-//! (this file, `write` and `ceiling`), and the mapping (`mapping`).
+//! (this file, `write` and `ceiling`), the mapping (`mapping`), and the handler of its faults (`fault`).
 
 pub mod ceiling;
 pub mod probe;
 
+mod fault;
 mod mapping;
+mod pool;
 mod read;
+mod residency;
 mod setup;
 mod write;
 
 pub use setup::Bell;
 pub(crate) use setup::{open_ring, pin_to_processor};
 
-use crate::disk::{Buffer, Disk, DiskError, Done, FileName, Operation, Outcome, Token};
+use crate::disk::{Buffer, Disk, DiskError, Done, FileName, Mappings, Operation, Outcome, Resident, Token};
 use crate::limits::RING_ENTRIES;
 use crate::open_error::OpenError;
-use bytes::Bytes;
 use io_uring::{IoUring, opcode, squeue, types};
-use mapping::Mapping;
+use mapping::{Mapping, Pinned};
 use probe::Ways;
-use read::Reading;
+use read::{Reading, Reads};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -55,6 +57,11 @@ pub struct RingDisk {
     /// Made when the first batch is. Behind `ring`, which is closed first.
     memory: Option<Memory>,
     ways: Ways,
+    reads: Reads,
+    /// Mappings let go of while somebody held bytes of them.
+    pinned: Vec<Pinned>,
+    /// Mappings let go of after they were quarantined.
+    quarantined_before: u64,
 }
 
 struct Handle {
@@ -62,6 +69,8 @@ struct Handle {
     /// Opened with O_DIRECT, where the file system has it.
     direct: Option<Arc<File>>,
     mapping: Option<Mapping>,
+    /// Mapping it has failed; it is read instead.
+    unmappable: bool,
 }
 
 /// What an operation in flight owns until the kernel is done with it.
@@ -99,6 +108,9 @@ impl RingDisk {
             bell_armed: false,
             memory: None,
             ways: Ways::default(),
+            reads: Reads::new(),
+            pinned: Vec::new(),
+            quarantined_before: 0,
         })
     }
 
@@ -173,7 +185,12 @@ impl RingDisk {
                 let direct = segment
                     .then(|| OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(&path).ok())
                     .flatten();
-                Ok(entry.insert(Handle { cached: Arc::new(cached), direct: direct.map(Arc::new), mapping: None }))
+                Ok(entry.insert(Handle {
+                    cached: Arc::new(cached),
+                    direct: direct.map(Arc::new),
+                    mapping: None,
+                    unmappable: false,
+                }))
             }
         }
     }
@@ -255,7 +272,7 @@ impl RingDisk {
                 Ok(written) => self.written(writing, written),
             },
             Flight::Read(reading) => match outcome {
-                Err(error) => self.finish(reading.token, Err(error)),
+                Err(error) => self.read_failed(reading, error),
                 Ok(more) => self.read_more(reading, more),
             },
             Flight::Plain { token, .. } => self.finish(token, outcome.map(|_| Outcome::Done)),
@@ -330,6 +347,8 @@ impl Disk for RingDisk {
 
     fn poll(&mut self) -> Option<Done> {
         if self.done.is_empty() {
+            self.reads.tick();
+            self.start_reads();
             if !self.ring.submission().is_empty() {
                 self.enter(0);
             }
@@ -342,23 +361,48 @@ impl Disk for RingDisk {
         if !self.done.is_empty() {
             return;
         }
+        self.start_reads();
         self.arm_bell();
         self.enter(1);
         self.reap();
+        self.reads.tick();
     }
 
-    fn resident(&mut self, file: FileName, offset: u64, length: usize) -> Option<Bytes> {
-        let handle = self.handle(file, false).ok()?;
-        if handle.mapping.is_none() {
-            handle.mapping = Mapping::of(&handle.cached).ok();
+    fn resident(&mut self, file: FileName, offset: u64, length: usize) -> Option<Resident> {
+        if !self.files.contains_key(&file) {
+            self.handle(file, false).ok()?;
         }
-        handle.mapping.as_ref()?.resident(offset, length)
+        let handle = self.files.get_mut(&file)?;
+        if handle.mapping.is_none() && !handle.unmappable {
+            handle.mapping = Mapping::of(&handle.cached).ok();
+            handle.unmappable = handle.mapping.is_none();
+        }
+        handle.mapping.as_mut()?.resident(offset, length, self.reads.now_ms(), &mut self.reads.trust)
     }
 
     fn release(&mut self, file: FileName) -> bool {
-        match self.files.get_mut(&file).and_then(|handle| handle.mapping.take()) {
-            Some(mapping) => mapping.into_unused(),
-            None => true,
+        let Some(handle) = self.files.get_mut(&file) else { return true };
+        handle.unmappable = false;
+        let Some(mapping) = handle.mapping.take() else { return true };
+        self.quarantined_before += u64::from(mapping.is_quarantined());
+        self.pinned.retain(Pinned::is_held);
+        let pinned = mapping.release();
+        let unused = pinned.is_none();
+        self.pinned.extend(pinned);
+        unused
+    }
+
+    fn distrust(&mut self, file: FileName) {
+        if let Some(mapping) = self.files.get_mut(&file).and_then(|handle| handle.mapping.as_mut()) {
+            mapping.quarantine();
+        }
+    }
+
+    fn mappings(&self) -> Mappings {
+        let quarantined = |handle: &&Handle| handle.mapping.as_ref().is_some_and(Mapping::is_quarantined);
+        Mappings {
+            pinned: self.pinned.iter().filter(|pinned| pinned.is_held()).count() as u64,
+            quarantined: self.quarantined_before + self.files.values().filter(quarantined).count() as u64,
         }
     }
 }

@@ -1,17 +1,20 @@
-//! A shard's mailbox: a bounded queue and a bell that is rung only when the shard sleeps.
+//! A shard's mailbox: a bounded queue of messages, and a bell that is rung only when the shard sleeps.
+//!
+//! Requests do not pass through it. They lie in their port's own queue ([`super::port`]); the mailbox brings word that there
+//! is mail in a port, once for as much of it as comes while the shard has not yet emptied that queue.
 
-use super::port::Ticket;
-use crate::request::Request;
+use super::attention::Attention;
+use super::port::PortShared;
+use super::sync::{AtomicBool, Ordering, fence};
 use crate::ring::Bell;
 use crate::stats::Stats;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// What can be put into a mailbox.
 pub(crate) enum Message {
-    /// An operation, and where its answer goes. Dropped unanswered, it is answered as closed.
-    Ask { ticket: Ticket, request: Request },
+    /// There are requests in this port's queue for the shard.
+    Mail(Arc<PortShared>),
     /// Send the shard's numbers.
     Stats(Sender<Stats>),
     /// Finish what is there, write a checkpoint, end.
@@ -26,7 +29,9 @@ pub(crate) struct Mailbox {
 }
 
 struct Shared {
-    asleep: AtomicBool,
+    sleeper: Attention,
+    /// The shard has ended: what it has not taken, nobody will.
+    ended: AtomicBool,
     bell: Arc<Bell>,
 }
 
@@ -39,23 +44,27 @@ pub(crate) struct Slot {
 impl Mailbox {
     pub(crate) fn new(capacity: usize, bell: Arc<Bell>) -> (Mailbox, Slot) {
         let (sender, receiver) = bounded(capacity);
-        let shared = Arc::new(Shared { asleep: AtomicBool::new(false), bell });
+        let shared = Arc::new(Shared { sleeper: Attention::given(), ended: AtomicBool::new(false), bell });
         (Mailbox { sender, shared: shared.clone() }, Slot { receiver, shared })
     }
 
     /// Puts a message in; false if the shard has ended, and the message is gone. Blocks while the mailbox is full, which
-    /// does not happen to operations: ports share out its places.
+    /// word of mail does not meet: each port sends one at a time, and ports share out the places.
     pub(crate) fn put(&self, message: Message) -> bool {
         if self.sender.send(message).is_err() {
             return false;
         }
-        // The message is visible before `asleep` is read; the shard sets `asleep` before it looks for messages a last time.
-        // One of the two sees the other.
-        fence(Ordering::SeqCst);
-        if self.shared.asleep.load(Ordering::Relaxed) && self.shared.asleep.swap(false, Ordering::SeqCst) {
+        if self.shared.sleeper.must_call() {
             self.shared.bell.ring();
         }
         true
+    }
+
+    /// Whether the shard has ended. Asked after something was put where the shard would have found it, the answer "no" means
+    /// that the shard, or its end, will find it.
+    pub(super) fn has_ended(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.shared.ended.load(Ordering::Relaxed)
     }
 }
 
@@ -64,13 +73,22 @@ impl Slot {
         self.receiver.try_recv()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
     /// Calls `sleep` unless there is a message.
     pub(crate) fn sleep_with(&self, sleep: impl FnOnce()) {
-        self.shared.asleep.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        self.shared.sleeper.want();
         if self.receiver.is_empty() {
             sleep();
         }
-        self.shared.asleep.store(false, Ordering::SeqCst);
+        self.shared.sleeper.give();
+    }
+
+    /// Says that nothing will be taken any more, before the last look at what is there.
+    pub(super) fn end(&self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 }

@@ -1,55 +1,91 @@
 //! A caller's door to the engine: submit, be woken, poll.
+//!
+//! A port has a queue of requests for each shard and one of answers. Their sizes follow from the port's capacity: an operation
+//! has at most one part per shard, and each part one answer, so whatever a port accepts has its places from the start.
 
+use super::attention::Attention;
 use super::mailbox::{Mailbox, Message};
+use super::patience::Patience;
+use super::slab::Slab;
 use crate::key::Key;
 use crate::limits;
 use crate::request::{Completion, Entry, Error, Request, Response};
 use crate::store::walk_order;
 use crossbeam::queue::ArrayQueue;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-/// What a port and the shards share: the queue of answers, and how to wake the caller.
+type Answer = (u32, Result<Response, Error>);
+
+/// What a port and the shards share: the queues, and how to wake the owner.
 pub(crate) struct PortShared {
-    answers: ArrayQueue<(u64, Result<Response, Error>)>,
+    asks: Box<[Asks]>,
+    answers: ArrayQueue<Answer>,
+    /// The owner's: wanted when he has seen all answers.
+    owner: Attention,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
+/// A port's requests for one shard.
+pub(super) struct Asks {
+    queue: ArrayQueue<(u32, Request)>,
+    /// The shard's: wanted when it has seen the queue empty.
+    reader: Attention,
+    /// Where the shard keeps this port, if it still does. The shard's own note.
+    seat: AtomicU32,
+}
+
+impl Asks {
+    fn new(capacity: usize) -> Asks {
+        let seat = AtomicU32::new(u32::MAX);
+        Asks { queue: ArrayQueue::new(capacity.max(1)), reader: Attention::wanted(), seat }
+    }
+
+    /// For the shard: the next request. After `None` there will be word of the next one.
+    pub(super) fn take(&self) -> Option<(u32, Request)> {
+        if let Some(ask) = self.queue.pop() {
+            return Some(ask);
+        }
+        self.reader.want();
+        let ask = self.queue.pop()?;
+        self.reader.give();
+        Some(ask)
+    }
+
+    pub(super) fn seat(&self) -> u32 {
+        self.seat.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_seat(&self, seat: u32) {
+        self.seat.store(seat, Ordering::Relaxed);
+    }
+}
+
 impl PortShared {
-    fn answer(&self, operation: u64, result: Result<Response, Error>) {
+    pub(super) fn asks(&self, shard: usize) -> &Asks {
+        &self.asks[shard]
+    }
+
+    pub(super) fn answer(&self, operation: u32, result: Result<Response, Error>) {
         // Sized for every part of every operation a port may have in flight.
         assert!(self.answers.push((operation, result)).is_ok(), "a port's answers have a place");
     }
 
-    pub(crate) fn wake(&self) {
-        (self.wake)();
-    }
-}
-
-/// The right and duty to answer one part of an operation. Whatever happens to the shard, it is answered once.
-pub(crate) struct Ticket {
-    port: Arc<PortShared>,
-    operation: u64,
-    answered: bool,
-}
-
-impl Ticket {
-    /// Answers, and returns the port, to be woken once for all answers of a turn.
-    pub(crate) fn answer(mut self, result: Result<Response, Error>) -> Arc<PortShared> {
-        self.answered = true;
-        self.port.answer(self.operation, result);
-        self.port.clone()
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.port.answer(self.operation, Err(Error::Closed));
-            self.port.wake();
+    /// Wakes the owner, unless he is still taking answers.
+    pub(super) fn wake(&self) {
+        if self.owner.must_call() {
+            (self.wake)();
         }
+    }
+
+    /// A shard has ended: answers what it has not taken. Whoever takes a request answers it, so that this may be done by the
+    /// shard and by the owner.
+    pub(super) fn close(&self, shard: usize) {
+        while let Some((operation, _)) = self.asks[shard].queue.pop() {
+            self.answer(operation, Err(Error::Closed));
+        }
+        self.wake();
     }
 }
 
@@ -81,8 +117,8 @@ pub struct Port {
     mailboxes: Arc<[Mailbox]>,
     seats: Arc<Seats>,
     capacity: usize,
-    operation_next: u64,
-    operations: HashMap<u64, Operation>,
+    operations: Slab<Operation>,
+    patience: Patience,
 }
 
 /// An operation in flight, perhaps at several shards.
@@ -102,15 +138,14 @@ impl Port {
         wake: Arc<dyn Fn() + Send + Sync>,
     ) -> Port {
         let capacity = seats.take(capacity);
-        let answers = ArrayQueue::new((capacity * mailboxes.len()).max(1));
-        Port {
-            shared: Arc::new(PortShared { answers, wake }),
-            mailboxes,
-            seats,
-            capacity,
-            operation_next: 0,
-            operations: HashMap::new(),
-        }
+        let shared = PortShared {
+            asks: mailboxes.iter().map(|_| Asks::new(capacity)).collect(),
+            answers: ArrayQueue::new((capacity * mailboxes.len()).max(1)),
+            owner: Attention::wanted(),
+            wake,
+        };
+        let (shared, operations, patience) = (Arc::new(shared), Slab::new(), Patience::new());
+        Port { shared, mailboxes, seats, capacity, operations, patience }
     }
 
     /// Operations this port may have in flight: what was asked for, or less if other ports have taken the places
@@ -126,52 +161,121 @@ impl Port {
         self.operations.len()
     }
 
-    /// Starts an operation; its [`Completion`] will carry `tag`.
+    /// Starts an operation; its [`Completion`] will carry `tag`. For several at once see [`Port::submit_many`].
     ///
     /// # Errors
     /// Gives the request back when [`Port::capacity`] operations are in flight.
     pub fn submit(&mut self, tag: u64, request: Request) -> Result<(), Request> {
-        if self.operations.len() >= self.capacity {
+        if self.in_flight() >= self.capacity {
             return Err(request);
         }
-        let operation = self.operation_next;
-        self.operation_next += 1;
+        let shards = self.place(tag, request);
+        self.tell(shards);
+        Ok(())
+    }
+
+    /// Starts operations, each with its tag, until there are no more or the port is full, and takes none that it does not
+    /// start; returns how many. Shards hear of all of them at once: a sleeping one is woken for the whole batch.
+    pub fn submit_many(&mut self, requests: &mut impl Iterator<Item = (u64, Request)>) -> usize {
+        let (mut started, mut shards) = (0, 0);
+        while self.in_flight() < self.capacity
+            && let Some((tag, request)) = requests.next()
+        {
+            shards |= self.place(tag, request);
+            started += 1;
+        }
+        self.tell(shards);
+        started
+    }
+
+    /// The next finished operation. Once this has been `None`, the port wakes its owner when there is another; until then it
+    /// need not, so an owner polls until `None` before it sleeps.
+    pub fn poll(&mut self) -> Option<Completion> {
+        while !self.is_idle() {
+            let (number, result) = self.next_answer()?;
+            if let Some(completion) = self.gather(number, result) {
+                return Some(completion);
+            }
+        }
+        None
+    }
+
+    /// As [`Port::poll`], but looks on for some microseconds before it says `None`, where that has paid before: for an owner
+    /// who would sleep otherwise, and have to be woken.
+    pub fn poll_patiently(&mut self) -> Option<Completion> {
+        if !self.is_idle() && self.shared.answers.is_empty() {
+            let answers = &self.shared.answers;
+            self.patience.look(|| !answers.is_empty());
+        }
+        self.poll()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.operations.len() == 0
+    }
+
+    /// Puts the parts of a request into the shards' queues; returns the shards, one bit each.
+    fn place(&mut self, tag: u64, request: Request) -> u64 {
+        self.shared.owner.want_next();
         let walk = match &request {
             Request::Scan { from, limit, .. } => Some((*from, (*limit).min(limits::SCAN_ENTRIES_MAX))),
             _ => None,
         };
-        let parts = split(request, self.mailboxes.len());
-        let entry = Operation { tag, missing: parts.len(), merged: None, walk };
-        self.operations.insert(operation, entry);
-        for (shard, request) in parts {
-            let ticket = Ticket { port: self.shared.clone(), operation, answered: false };
-            // A shard that has ended drops the message, and with that the ticket answers.
-            self.mailboxes[shard].put(Message::Ask { ticket, request });
+        let shards = self.mailboxes.len();
+        if let Some(shard) = only_shard(&request, shards) {
+            let operation = self.operations.insert(Operation { tag, missing: 1, merged: None, walk });
+            return self.put(shard, operation, request);
         }
-        Ok(())
+        let parts = split(request, shards);
+        let operation = self.operations.insert(Operation { tag, missing: parts.len(), merged: None, walk });
+        parts.into_iter().fold(0, |bits, (shard, request)| bits | self.put(shard, operation, request))
     }
 
-    /// The next finished operation.
-    pub fn poll(&mut self) -> Option<Completion> {
-        while let Some((number, result)) = self.shared.answers.pop() {
-            let operation = self.operations.get_mut(&number).expect("answers belong to operations");
-            operation.missing -= 1;
-            operation.merged = Some(match operation.merged.take() {
-                Some(before) => merge(before, result),
-                None => result,
-            });
-            if operation.missing > 0 {
-                continue;
+    fn put(&self, shard: usize, operation: u32, request: Request) -> u64 {
+        let placed = self.shared.asks[shard].queue.push((operation, request));
+        assert!(placed.is_ok(), "an operation has at most one part per shard, and they have places");
+        1 << shard
+    }
+
+    /// Sees to it that these shards know of what was put into their queues.
+    fn tell(&self, mut shards: u64) {
+        while shards != 0 {
+            let shard = shards.trailing_zeros() as usize;
+            shards &= shards - 1;
+            let told = !self.shared.asks[shard].reader.must_call()
+                || self.mailboxes[shard].put(Message::Mail(self.shared.clone()));
+            if !told || self.mailboxes[shard].has_ended() {
+                self.shared.close(shard);
             }
-            let operation = self.operations.remove(&number).expect("looked up above");
-            let mut result = operation.merged.expect("merged above");
-            if let (Ok(Response::Listed(entries)), Some((from, limit))) = (&mut result, operation.walk) {
-                entries.sort_by_key(|entry: &Entry| walk_order(from, &entry.key));
-                entries.truncate(limit);
-            }
-            return Some(Completion { tag: operation.tag, result });
         }
-        None
+    }
+
+    fn next_answer(&self) -> Option<Answer> {
+        self.shared.answers.pop().or_else(|| {
+            self.shared.owner.want();
+            self.shared.answers.pop()
+        })
+    }
+
+    /// Adds a part's answer to its operation; the completion, if it was the last.
+    fn gather(&mut self, number: u32, result: Result<Response, Error>) -> Option<Completion> {
+        let operation = self.operations.get_mut(number).expect("answers belong to operations");
+        assert!(operation.missing > 0, "each part is answered once");
+        operation.missing -= 1;
+        let mut result = match operation.merged.take() {
+            Some(before) => merge(before, result),
+            None => result,
+        };
+        if operation.missing > 0 {
+            operation.merged = Some(result);
+            return None;
+        }
+        let operation = self.operations.remove(number).expect("looked up above");
+        if let (Ok(Response::Listed(entries)), Some((from, limit))) = (&mut result, operation.walk) {
+            entries.sort_by_key(|entry: &Entry| walk_order(from, &entry.key));
+            entries.truncate(limit);
+        }
+        Some(Completion { tag: operation.tag, result })
     }
 }
 
@@ -183,9 +287,16 @@ impl fmt::Debug for Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        // Operations still in flight hold their places in mailboxes until the shard takes them; a new port could at worst
-        // wait for one of those to be taken.
+        // Operations still in flight lie in this port's own queues, which the shards keep until they have seen to them.
         self.seats.give_back(self.capacity);
+    }
+}
+
+/// The shard of a request that concerns one key.
+fn only_shard(request: &Request, shards: usize) -> Option<usize> {
+    match request {
+        Request::Put { key, .. } | Request::Get { key } | Request::RemoveIfOlder { key, .. } => Some(key.shard(shards)),
+        _ => None,
     }
 }
 

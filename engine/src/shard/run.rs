@@ -1,60 +1,66 @@
 //! One shard's loop.
 
+use super::desk::Desk;
 use super::mailbox::{Message, Slot};
-use super::port::{PortShared, Ticket};
+use super::patience::Patience;
 use crate::disk::Disk;
 use crate::limits;
+use crate::request::Error;
 use crate::store::Store;
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// Runs a shard until it is closed: takes mail, turns the store, hands out answers, sleeps when there is nothing to do.
-pub(crate) fn run<D: Disk>(mut store: Store<D>, mailbox: &Slot) {
-    let mut tickets: HashMap<u64, Ticket> = HashMap::new();
-    let mut tag_next = 0u64;
+pub(crate) fn run<D: Disk>(shard: usize, mut store: Store<D>, slot: &Slot) {
+    let mut desk = Desk::new(shard, slot);
+    let mut patience = Patience::new();
     let mut closing = false;
     loop {
         let mut moved = false;
         for _ in 0..limits::MAIL_PER_TURN {
-            let Ok(message) = mailbox.take() else { break };
+            let Ok(message) = slot.take() else { break };
             moved = true;
             match message {
-                Message::Ask { ticket, .. } if closing => drop(ticket),
-                Message::Ask { ticket, request } => {
-                    tickets.insert(tag_next, ticket);
-                    store.submit(tag_next, request);
-                    tag_next += 1;
-                }
+                Message::Mail(port) => desk.told(port),
                 // The asker may have given up waiting; then nobody wants the numbers.
                 Message::Stats(reply) => drop(reply.try_send(store.stats())),
                 Message::Close => {
+                    // What was asked before is still done.
+                    moved |= desk.read(limits::MAILBOX, |tag, request| store.submit(tag, request));
                     closing = true;
                     store.request_checkpoint();
                 }
             }
         }
+        moved |= read(&mut desk, &mut store, closing);
         moved |= store.turn();
-        moved |= deliver(&mut store, &mut tickets);
-        if closing && store.is_idle() {
+        moved |= deliver(&mut desk, &mut store);
+        if closing && store.is_idle() && !desk.has_mail() {
             return;
         }
-        if !moved {
-            mailbox.sleep_with(|| store.wait());
+        // With nothing asked of the device, what comes next comes from a port, and perhaps at once.
+        if moved || (store.is_idle() && patience.look(|| !slot.is_empty())) {
+            continue;
         }
+        slot.sleep_with(|| store.wait());
     }
 }
 
+/// Takes requests from the ports.
+fn read<D: Disk>(desk: &mut Desk<'_>, store: &mut Store<D>, closing: bool) -> bool {
+    if !closing {
+        return desk.read(limits::MAIL_PER_TURN, |tag, request| store.submit(tag, request));
+    }
+    let mut refused = Vec::new();
+    let moved = desk.read(limits::MAIL_PER_TURN, |tag, _| refused.push(tag));
+    for tag in refused {
+        desk.answer(tag, Err(Error::Closed));
+    }
+    moved
+}
+
 /// Hands out finished operations, and wakes each port once.
-fn deliver<D: Disk>(store: &mut Store<D>, tickets: &mut HashMap<u64, Ticket>) -> bool {
-    let mut woken: Vec<Arc<PortShared>> = Vec::new();
+fn deliver<D: Disk>(desk: &mut Desk<'_>, store: &mut Store<D>) -> bool {
     while let Some((tag, result)) = store.take() {
-        let port = tickets.remove(&tag).expect("each operation is answered once").answer(result);
-        if !woken.iter().any(|other| Arc::ptr_eq(other, &port)) {
-            woken.push(port);
-        }
+        desk.answer(tag, result);
     }
-    for port in &woken {
-        port.wake();
-    }
-    !woken.is_empty()
+    desk.wake()
 }

@@ -11,7 +11,7 @@
 
 mod image;
 
-use crate::disk::{Disk, DiskError, Done, FileName, Operation, Outcome, Token};
+use crate::disk::{Disk, DiskError, Done, FileName, Operation, Outcome, Resident, Token};
 use bytes::Bytes;
 use image::Image;
 use std::cell::RefCell;
@@ -384,14 +384,15 @@ impl Disk for SimDisk {
         self.state.borrow_mut().pressed = true;
     }
 
-    fn resident(&mut self, file: FileName, offset: u64, length: usize) -> Option<Bytes> {
+    fn resident(&mut self, file: FileName, offset: u64, length: usize) -> Option<Resident> {
         let mut state = self.state.borrow_mut();
         if state.is_cut || state.chance.below(2) == 0 {
             return None;
         }
         let bytes = state.image(file).ok()?.bytes();
         let start = usize::try_from(offset).ok()?;
-        bytes.get(start..start.checked_add(length)?).map(Bytes::copy_from_slice)
+        let bytes = bytes.get(start..start.checked_add(length)?).map(Bytes::copy_from_slice)?;
+        Some(Resident { checked: bytes.clone(), given: bytes })
     }
 
     fn release(&mut self, _file: FileName) -> bool {

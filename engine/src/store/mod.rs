@@ -229,7 +229,10 @@ impl<D: Disk> Store<D> {
     /// Numbers for the operator.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        let mappings = self.disk.mappings();
         Stats {
+            segments_pinned: mappings.pinned,
+            segments_quarantined: mappings.quarantined,
             shards: 1,
             objects: self.index.len() as u64,
             leases: self.index.len() as u64,

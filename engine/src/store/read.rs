@@ -1,15 +1,14 @@
 //! The read path: every value is checked against its record's checksum before it is handed out.
 //!
 //! Where the bytes come from: a recent batch still in memory; else the mapping of a sealed segment, if the pages are
-//! resident; else a read through the ring, which also makes them resident for the next time. A shard's thread never touches
-//! a mapped page that is not there.
+//! resident and the record in them is sound; else a read through the ring, which makes resident what is read again and again.
 //!
 //! A get of a key that a batch in flight has changed waits for that batch: what it would say could be taken back by a power cut.
 
 use super::index::Slot;
 use super::segments::{self, Segment, State};
 use super::{Change, Compared, Pending, Store};
-use crate::disk::{Disk, DiskError, Operation, Outcome};
+use crate::disk::{Disk, DiskError, Operation, Outcome, Resident};
 use crate::format::record::{RecordHeader, record_bytes};
 use crate::key::Key;
 use crate::limits;
@@ -140,7 +139,7 @@ impl<D: Disk> Store<D> {
 
     /// Reads at once what is at hand, and lines up the rest for the disk. The record must be durable: what is on its way
     /// to the disk would be read as damage.
-    pub(super) fn read_later(&mut self, reading: Reading) {
+    pub(super) fn read_later(&mut self, mut reading: Reading) {
         let length = record_bytes(reading.slot.length as usize);
         if let Some((bytes, batch)) = self.tail.get(reading.slot.segment, reading.slot.offset, length) {
             // A small slice would keep its whole batch in memory for as long as a slow consumer holds it.
@@ -150,15 +149,31 @@ impl<D: Disk> Store<D> {
         if self.is_at_rest(reading.slot.segment) {
             let file = segments::file(reading.slot.segment);
             let offset = u64::from(reading.slot.offset);
-            if let Some(bytes) = self.disk.resident(file, offset, length) {
-                let small = reading.slot.length as usize <= limits::SMALL_VALUE;
-                let bytes = if small { Bytes::copy_from_slice(&bytes) } else { bytes };
-                self.counters.gets_mapped += u64::from(!small && matches!(reading.purpose, Purpose::Get { .. }));
-                return self.read(reading, bytes);
+            if let Some(found) = self.disk.resident(file, offset, length) {
+                let Some(unsound) = self.read_mapped(reading, found) else { return };
+                // Perhaps it is memory that is wrong, or could not be had. What the device has decides.
+                self.disk.distrust(file);
+                reading = unsound;
             }
         }
         self.hold(Some(reading.slot));
         self.readings.push_back(reading);
+    }
+
+    /// Gives the reading back if the record is not sound.
+    fn read_mapped(&mut self, reading: Reading, found: Resident) -> Option<Reading> {
+        let is_get = matches!(reading.purpose, Purpose::Get { .. });
+        // What this shard goes on to use itself must be the very bytes that were checked.
+        let copied = !is_get || reading.slot.length as usize <= limits::SMALL_VALUE;
+        let Resident { mut checked, mut given } = found;
+        if copied {
+            checked = Bytes::copy_from_slice(&checked);
+            given = checked.clone();
+        }
+        let Some(header) = self.check(&reading, &checked) else { return Some(reading) };
+        self.counters.gets_mapped += u64::from(is_get);
+        self.read_sound(reading, &header, &given);
+        None
     }
 
     /// Whether a segment is sealed and its last batch has arrived: nothing is written to its file any more, and it may be
@@ -207,10 +222,13 @@ impl<D: Disk> Store<D> {
 
     /// The record's bytes are here: check them, and do with them what they were read for.
     fn read(&mut self, reading: Reading, bytes: Bytes) {
-        let checked = self.check(&reading, &bytes);
-        let Some(header) = checked else {
-            return self.found_damage(reading);
-        };
+        match self.check(&reading, &bytes) {
+            Some(header) => self.read_sound(reading, &header, &bytes),
+            None => self.found_damage(reading),
+        }
+    }
+
+    fn read_sound(&mut self, reading: Reading, header: &RecordHeader, bytes: &Bytes) {
         let value = bytes.slice(RecordHeader::SIZE..RecordHeader::SIZE + reading.slot.length as usize);
         match reading.purpose {
             Purpose::Get { tag } => {
@@ -222,7 +240,7 @@ impl<D: Disk> Store<D> {
                 let compared = Some(Compared { slot: reading.slot, same });
                 self.changes.push_back(Change::Asked { tag, request, compared });
             }
-            Purpose::Clean { round } => self.survivor_read(round, reading.key, reading.slot, &header, value),
+            Purpose::Clean { round } => self.survivor_read(round, reading.key, reading.slot, header, value),
         }
     }
 

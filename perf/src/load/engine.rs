@@ -193,24 +193,23 @@ fn pump(
 ) -> Result<Duration, LoadError> {
     let this = std::thread::current();
     let mut port: Port = engine.port(depth, Arc::new(move || this.unpark()));
+    if port.capacity() < depth {
+        let got = format!("{} of {depth} places", port.capacity());
+        return Err(LoadError::Unexpected { expected: "room in the port", got });
+    }
     let start = Instant::now();
-    let (mut submitted, mut done) = (0, 0);
+    let mut requests = (0..total).map(|turn| (turn as u64, request(turn)));
+    let mut done = 0;
     while done < total {
-        while submitted < total && submitted - done < depth {
-            if port.submit(submitted as u64, request(submitted)).is_err() {
-                return Err(LoadError::Unexpected {
-                    expected: "room in the port",
-                    got: format!("{submitted} in flight"),
-                });
-            }
-            submitted += 1;
-        }
+        port.submit_many(&mut requests);
         let before = done;
-        while let Some(completion) = port.poll() {
+        let mut next = port.poll_patiently();
+        while let Some(completion) = next {
             if let Response::Got(None) = completion.result? {
                 return Err(LoadError::Unexpected { expected: "the object", got: "nothing".to_owned() });
             }
             done += 1;
+            next = port.poll();
         }
         if done == before {
             // The wake-up leaves a token, so that one that comes before the park is not lost.
