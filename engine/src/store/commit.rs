@@ -188,6 +188,9 @@ impl<D: Disk> Store<D> {
             return not_yet;
         }
         let open = self.log.open.expect("rolled");
+        if open.at as usize > limits::BLOCK && open.first_sequence > self.log.durable {
+            return Room::Later;
+        }
         if open.at as usize + needed > open.reserved as usize {
             if let Some(error) = self.log.starved {
                 return Room::Never(error);
@@ -249,7 +252,13 @@ impl<D: Disk> Store<D> {
         };
         self.segments.insert(ready.number, segment);
         let at = limits::BLOCK as u32;
-        self.log.open = Some(OpenSegment { number: ready.number, generation, at, reserved: ready.reserved });
+        self.log.open = Some(OpenSegment {
+            number: ready.number,
+            generation,
+            at,
+            reserved: ready.reserved,
+            first_sequence: self.log.sequence_next,
+        });
         None
     }
 
@@ -362,6 +371,9 @@ impl<D: Disk> Store<D> {
         let open = self.log.open.as_mut().expect("the batch was built in it");
         let (number, first) = (open.number, open.at as usize == limits::BLOCK);
         let offset = if first { 0 } else { open.at };
+        if first {
+            open.first_sequence = sequence;
+        }
         let bytes = Bytes::from_owner(buffer);
         open.at = offset + bytes.len() as u32;
         assert!(open.at <= open.reserved, "writes stay inside the file");

@@ -3,7 +3,9 @@
 //! Invariants:
 //! - batches are numbered 1, 2, 3 …; `durable < flights[0].sequence < flights[1].sequence < sequence_next`;
 //! - batch n + 2 is submitted only after batch n is durable, so a batch on disk proves everything up to two before it;
-//! - `chain` is the link after the last batch built.
+//! - `chain` is the link after the last batch built;
+//! - a segment's second batch is submitted only after its first is durable, and with it the segment's header: so a
+//!   generation that was ever used shows in the first two blocks of its segment, and is not used again.
 
 use super::index::Slot;
 use crate::disk::DiskError;
@@ -21,6 +23,8 @@ pub(crate) struct OpenSegment {
     pub(crate) at: u32,
     /// Length of the file: writes stay below it.
     pub(crate) reserved: u32,
+    /// The batch that carries the segment's header; meaningless while `at` is behind the header.
+    pub(crate) first_sequence: u64,
 }
 
 /// A segment's file ready to be opened.

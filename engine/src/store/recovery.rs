@@ -189,12 +189,16 @@ impl Recovery {
     /// Looks at one segment's header, and reads the segment if it may hold batches behind the checkpoint.
     fn scan_segment<D: Disk>(&mut self, disk: &mut D, number: u32, length: u64) -> Result<(), StoreError> {
         let allocated = u32::try_from(length).unwrap_or(u32::MAX);
-        let block = match run_read(disk, segments::file(number), 0, limits::BLOCK) {
-            Ok(block) => block,
+        let blocks = match run_read(disk, segments::file(number), 0, 2 * limits::BLOCK) {
+            Ok(blocks) => blocks,
             Err(DiskError::NotFound) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let header = SegmentHeader::from_block(&block, &self.identity, number).ok();
+        let header = SegmentHeader::from_block(&blocks, &self.identity, number).ok();
+        // The first batch may be there although the header that went out with it is not.
+        for generation in generations_in(&blocks, number, &self.identity) {
+            self.generation_next = self.generation_next.max(generation.saturating_add(1));
+        }
         let known = self.known.get(&number).copied();
         // Sealed before the checkpoint, and still the same: nothing in it is new.
         if let Some((generation, last_sequence)) = known
