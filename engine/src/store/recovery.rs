@@ -146,6 +146,8 @@ struct Recovery {
     chain: u64,
     swept_s: Option<u64>,
     generation_next: u32,
+    /// Segments opened behind the checkpoint have this generation or a higher one.
+    generation_floor: u32,
     log_bytes: u64,
     corrupt: u64,
     replayed: u64,
@@ -178,6 +180,7 @@ impl Recovery {
             chain: checkpoint.chain,
             swept_s: checkpoint.swept_s,
             generation_next: checkpoint.generation_next,
+            generation_floor: checkpoint.generation_next,
             log_bytes: 0,
             corrupt: 0,
             replayed: 0,
@@ -206,6 +209,15 @@ impl Recovery {
             && header.is_none_or(|header| header.generation <= generation)
         {
             let found = Found { generation, allocated, last_sequence };
+            self.found.insert(number, found);
+            return Ok(());
+        }
+        // Given up before the checkpoint: a recycled file never written again, or one whose removal was not durable. What
+        // made its last batches void may be gone.
+        if known.is_none()
+            && let Some(header) = header.filter(|header| header.generation < self.generation_floor)
+        {
+            let found = Found { generation: header.generation, allocated, last_sequence: 0 };
             self.found.insert(number, found);
             return Ok(());
         }
