@@ -67,9 +67,9 @@ impl Activities {
 pub struct Coverage {
     /// Times that a store died with the power or by a kill, each followed by an opening that was checked or died in turn.
     pub crash_points: u64,
-    /// Power cuts.
+    /// Those that were power cuts.
     pub cuts: u64,
-    /// Kills.
+    /// Those that were kills, the machine going on.
     pub kills: u64,
     /// Of the crash points, those that fell while something was under way, in the order of [`Activity::ALL`]. The store
     /// does several things at once, so that these add up to more.

@@ -74,6 +74,11 @@ impl Plan {
         ..Plan::CRASHES
     };
 
+    /// A disk on which writes fail so often that most lives end read-only, and begin again soon: abandoned batches, segments
+    /// opened in place of others and leftovers in recycled ones meet in every order.
+    pub const BREAKING: Plan =
+        Plan { lives: 20, steps: 40, faults: Faults { write_error: 80, ..Plan::CRASHES.faults }, ..Plan::CRASHES };
+
     /// A disk smaller than the store's capacity.
     pub const FULL_DISK: Plan = Plan { disk_bytes: 300 * 1024, steps: 300, ..Plan::CRASHES };
 
@@ -117,9 +122,10 @@ pub struct Campaign {
 }
 
 /// Every campaign there is.
-pub const CAMPAIGNS: [Campaign; 6] = [
+pub const CAMPAIGNS: [Campaign; 7] = [
     Campaign { name: "power-cuts", plan: Plan::CRASHES },
     Campaign { name: "failing-writes", plan: Plan::FAILING },
+    Campaign { name: "breaking-disk", plan: Plan::BREAKING },
     Campaign { name: "full-disk", plan: Plan::FULL_DISK },
     Campaign { name: "little-room", plan: Plan::LITTLE_ROOM },
     Campaign { name: "lossy-disk", plan: Plan::LOSSY_DISK },

@@ -139,9 +139,11 @@ impl World {
         while self.chance.below(3) == 0 {
             self.disk.cut_after(self.chance.below(30) + 1);
             let opened = open(self.disk.clone(), self.settings());
-            if self.disk.is_cut() {
-                self.coverage.count_crash(Activities::RECOVERY);
-            }
+            let under_way = match &opened {
+                Ok(store) if !self.disk.is_cut() => store.under_way(),
+                _ => Activities::RECOVERY,
+            };
+            self.coverage.count_crash(under_way);
             drop(opened);
             self.die();
         }
@@ -237,11 +239,13 @@ impl World {
         }
         self.store = None;
         let killed = has_power && self.chance.below(2) == 0;
-        if killed || self.plan.power_stays {
+        if killed {
+            self.disk.kill();
+        }
+        if self.plan.power_stays || (killed && self.chance.below(2) == 0) {
             self.disk.kill();
             self.coverage.kills += 1;
-        }
-        if !self.plan.power_stays && (!killed || self.chance.below(2) == 0) {
+        } else {
             self.disk.power_cut();
         }
     }
