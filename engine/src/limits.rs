@@ -34,8 +34,10 @@ pub const TAIL_BYTES: usize = 8 * 1024 * 1024;
 pub const SMALL_VALUE: usize = 1024;
 /// Reads in flight at once per shard; more wait in line.
 pub const READS_IN_FLIGHT: usize = 256;
-/// Records cleaning has in flight at once.
-pub const CLEANING_IN_FLIGHT: usize = 32;
+/// Bytes of a segment that cleaning looks at in one turn of its shard.
+pub const CLEANING_PER_TURN: usize = 256 * 1024;
+/// While clients write, cleaning reads one byte for so many of theirs.
+pub const CLEANING_SHARE: usize = 2;
 /// Survivors are gathered to this many bytes before they are written, so that batches of small ones are not mostly padding.
 pub const SURVIVOR_BYTES: usize = 256 * 1024;
 /// Segments cleaned after one sweep.
@@ -67,7 +69,7 @@ const _: () = assert!((RESERVE_STEP as usize).is_multiple_of(BLOCK));
 const _: () = assert!(SEGMENT_BYTES_MODEST as usize > VALUE_BYTES_MAX + 4 * BLOCK, "the largest value fits a segment");
 const _: () = assert!(SEGMENT_BYTES_MAX as usize <= u32::MAX as usize);
 const _: () = assert!(SEGMENTS_RESERVED + 3 < SEGMENTS_MIN, "open, next and one to clean besides the reserve");
-const _: () = assert!(READS_IN_FLIGHT + CLEANING_IN_FLIGHT + BATCHES_IN_FLIGHT + 64 < RING_ENTRIES as usize);
+const _: () = assert!(READS_IN_FLIGHT + BATCHES_IN_FLIGHT + 64 < RING_ENTRIES as usize);
 const _: () = assert!(LEASES_PER_REQUEST * 20 < VALUE_BYTES_MAX, "a lease record is no larger than a value");
 const _: () = assert!(MAIL_PER_TURN <= MAILBOX);
 /// Largest file recovery reads into memory: a segment, or a checkpoint of the largest index.

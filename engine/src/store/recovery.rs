@@ -291,14 +291,7 @@ impl Recovery {
         match header.action {
             Action::Nothing => {}
             Action::Put => {
-                let slot = Slot {
-                    version: header.version,
-                    segment: u32::from(header.segment),
-                    offset: header.offset,
-                    length: header.length,
-                    expiry: header.expiry,
-                };
-                self.index.set(header.key(), Some(slot));
+                self.index.set(header.key(), Some(Slot::of(header)));
             }
             Action::Remove => {
                 self.index.set(header.key(), None);
