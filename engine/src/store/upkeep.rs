@@ -108,6 +108,16 @@ impl Upkeep {
         self.is_resting() && !self.checkpoint_requested && self.deferred.is_empty()
     }
 
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn under_way(&self) -> crate::simulate::Activities {
+        use crate::simulate::{Activities, Activity};
+        Activities::default()
+            .with(Activity::Sweep, matches!(self.phase, Phase::Sweeping { .. }))
+            .with(Activity::Cleaning, matches!(self.phase, Phase::Cleaning(_)))
+            .with(Activity::Checkpoint, matches!(self.phase, Phase::Writing(_)))
+            .with(Activity::Freeing, matches!(self.phase, Phase::Freeing { .. }))
+    }
+
     pub(super) fn wants_quiet(&self) -> bool {
         matches!(self.phase, Phase::Quiet)
     }
