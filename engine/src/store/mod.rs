@@ -13,6 +13,7 @@
 //! What lies behind: `upkeep` cleans segments, writes checkpoints and frees dead segments; `recovery` puts all of it
 //! together again when the store is opened.
 
+pub(crate) mod arcs;
 mod cleaning;
 mod commit;
 mod decide;

@@ -1,0 +1,1 @@
+//! Goal: the index agrees with a map.
