@@ -15,6 +15,7 @@
 
 #[cfg_attr(not(test), expect(dead_code, reason = "the store moves over to the new index in a later change"))]
 pub(crate) mod arcs;
+mod bare_index;
 mod commit;
 mod decide;
 mod index;
@@ -31,6 +32,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+pub use bare_index::{BareIndex, Walked};
 pub(crate) use index::walk_order;
 pub(crate) use recovery::superblock;
 pub use recovery::{StoreError, create, open};
