@@ -14,6 +14,7 @@
 //! together again when the store is opened.
 
 pub(crate) mod arcs;
+mod bare_index;
 mod cleaning;
 mod commit;
 mod decide;
@@ -29,6 +30,7 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
+pub use bare_index::{BareIndex, Walked};
 pub(crate) use index::walk_order;
 pub(crate) use recovery::superblock;
 pub use recovery::{StoreError, create, open};

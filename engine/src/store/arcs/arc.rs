@@ -59,7 +59,7 @@ pub(crate) struct Arc {
 }
 
 impl Arc {
-    pub(super) fn new(low: u64, high: u64, table: Table) -> Arc {
+    pub(crate) fn new(low: u64, high: u64, table: Table) -> Arc {
         assert!(low <= high);
         Arc { low, high, table, digest: Digest::default(), noted: None, snapshot: 0 }
     }

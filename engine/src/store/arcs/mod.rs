@@ -135,6 +135,11 @@ impl Index {
         }
     }
 
+    /// What the index is held to.
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings
+    }
+
     /// Objects in the index.
     pub(crate) fn len(&self) -> usize {
         self.objects
