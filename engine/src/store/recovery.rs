@@ -47,6 +47,12 @@ pub enum StoreError {
         /// The format on disk.
         found: u32,
     },
+    /// The superblock is of an older format, which is not read any more.
+    #[error("the store has format {found}, older than this program reads")]
+    Older {
+        /// The format on disk.
+        found: u32,
+    },
 }
 
 /// Makes an empty shard: writes its superblock, durably. Nothing else needs to exist.
@@ -78,6 +84,7 @@ pub(crate) fn superblock<D: Disk>(disk: &mut D) -> Result<Superblock, StoreError
     };
     Superblock::from_file(&file).map_err(|damage| match damage {
         Damage::Newer(found) => StoreError::Newer { found },
+        Damage::Older(found) => StoreError::Older { found },
         Damage::Short | Damage::Checksum | Damage::Elsewhere => StoreError::NoSuperblock,
     })
 }
@@ -312,14 +319,7 @@ impl Recovery {
         match header.action {
             Action::Nothing => {}
             Action::Put => {
-                let slot = Slot {
-                    version: header.version,
-                    segment: header.segment,
-                    offset: header.offset,
-                    length: header.length,
-                    expiry: header.expiry,
-                };
-                self.index.set(header.key(), Some(slot));
+                self.index.set(header.key(), Some(Slot::of(header)));
             }
             Action::Remove => {
                 self.index.set(header.key(), None);
