@@ -61,8 +61,10 @@ pub const READ_POOL_BYTES: usize = 8 * 1024 * 1024;
 pub const WARMING_IN_FLIGHT: usize = 32;
 /// Reads in flight at once per shard; more wait in line.
 pub const READS_IN_FLIGHT: usize = 256;
-/// Records cleaning has in flight at once.
-pub const CLEANING_IN_FLIGHT: usize = 32;
+/// Bytes of a segment that cleaning looks at in one turn of its shard.
+pub const CLEANING_PER_TURN: usize = 256 * 1024;
+/// While clients write, cleaning reads one byte for so many of theirs.
+pub const CLEANING_SHARE: usize = 2;
 /// Survivors are gathered to this many bytes before they are written, so that batches of small ones are not mostly padding.
 pub const SURVIVOR_BYTES: usize = 256 * 1024;
 /// Segments cleaned after one sweep.
@@ -75,6 +77,16 @@ pub const CLEAN_PRESSED_PERCENT: u64 = 90;
 pub const CHECKPOINT_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Checkpoints and recovery move bytes in chunks of this size.
 pub const CHUNK: usize = 1024 * 1024;
+/// An arc of the index with this many objects is split in two; rebuilding one takes a few milliseconds.
+pub const ARC_OBJECTS_MAX: usize = 48 * 1024;
+/// So many entries appended since the last run are written as a run; each takes about 130 bytes of memory until then.
+pub const RECENTS_MAX: usize = 32 * 1024;
+/// Runs merged into one of the next level: an entry is rewritten once a level, and there are fewer than this many of each.
+pub const RUN_FAN_IN: usize = 8;
+/// Largest read of a walk in one run. A walk holds one such buffer for each run.
+pub const WALK_CHUNK_BYTES: usize = 256 * 1024;
+/// Slots whose leases a sweep looks at in one turn (128 KiB of them).
+pub const SWEEP_QUANTUM_SLOTS: usize = 64 * 1024;
 /// Shards in one store.
 pub const SHARDS_MAX: usize = 64;
 /// Operations a shard's mailbox holds; the capacities of all open ports share it.
@@ -105,7 +117,7 @@ const _: () = assert!(TAIL_BYTES + BATCHES_IN_FLIGHT * BATCH_BUFFERS[3].1 <= BAT
 const _: () = assert!(SEGMENT_BYTES_MODEST as usize > VALUE_BYTES_MAX + 4 * BLOCK, "the largest value fits a segment");
 const _: () = assert!(SEGMENT_BYTES_MAX as usize <= u32::MAX as usize);
 const _: () = assert!(SEGMENTS_RESERVED + 3 < SEGMENTS_MIN, "open, next and one to clean besides the reserve");
-const _: () = assert!(READS_IN_FLIGHT + CLEANING_IN_FLIGHT + BATCHES_IN_FLIGHT + 64 < RING_ENTRIES as usize);
+const _: () = assert!(READS_IN_FLIGHT + BATCHES_IN_FLIGHT + 64 < RING_ENTRIES as usize);
 const _: () = assert!(LEASES_PER_REQUEST * 20 < VALUE_BYTES_MAX, "a lease record is no larger than a value");
 const _: () = assert!(2 * MAPPED_SEGMENTS_MAX < 65_530);
 const _: () = assert!(WARMING_IN_FLIGHT < READS_IN_FLIGHT, "reads that bring pages in leave room for others");
@@ -114,5 +126,8 @@ const _: () = assert!(CHUNK <= READ_POOL_BYTES);
 const _: () = assert!(MAIL_PER_TURN <= MAILBOX);
 const _: () = assert!(MAIL_PER_SEAT <= MAIL_PER_TURN);
 const _: () = assert!(SHARDS_MAX <= u64::BITS as usize, "a port notes shards as bits");
+const _: () = assert!(WALK_CHUNK_BYTES.is_multiple_of(BLOCK));
+const _: () = assert!(ARC_OBJECTS_MAX <= SWEEP_QUANTUM_SLOTS, "a quantum holds an arc, which is never cut");
+const _: () = assert!(RUN_FAN_IN >= 2);
 /// Largest file recovery reads into memory: a segment, or a checkpoint of the largest index.
 pub const FILE_BYTES_MAX: usize = 16 * SEGMENT_BYTES_MAX as usize;

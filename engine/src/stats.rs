@@ -73,6 +73,8 @@ stats! {
     expired,
     /// Records copied by cleaning.
     cleaned,
+    /// Bytes read by cleaning.
+    cleaning_bytes,
     /// Segments freed.
     segments_freed,
     /// Segments given up whose space is not free yet, because a reader holds bytes of them.

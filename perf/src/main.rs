@@ -2,17 +2,20 @@
 //!
 //! `perf load engine` measures the storage engine beside a raw append-and-sync loop on the same disk; `perf load mail`
 //! measures mail through a running ring. Each prints a table for people (or JSON for machines) that names the
-//! machine, the disk, the kernel and the commit, and writes it to `perf/record/` when asked to. What is not here:
-//! rival stores (they would compile with ours) and the simulator's campaigns. Nothing here is a test: a number has no
-//! right value.
+//! machine, the disk, the kernel and the commit, and writes it to `perf/record/` when asked to. `perf simulate` breaks the
+//! engine instead, on a simulated disk or by killing it, and says what it covered; a violation is exit code 1. What is not
+//! here: rival stores (they would compile with ours). A measurement is no test: a number has no right value.
 //!
-//! Start in [`load`] for what is measured and how, in [`report`] for what is said about it.
+//! Start in [`load`] for what is measured and how, in [`simulate`] for what is broken, in [`report`] for what is said.
 #![forbid(unsafe_code)]
 
 mod load;
 mod report;
+mod simulate;
 
 use clap::{Parser, Subcommand};
+use load::LoadError;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,6 +33,11 @@ enum Room {
     Load {
         #[command(subcommand)]
         what: Load,
+    },
+    /// Breaks the engine and checks that it keeps its promises; a violation is exit code 1.
+    Simulate {
+        #[command(subcommand)]
+        what: Simulate,
     },
 }
 
@@ -71,6 +79,45 @@ enum Load {
     },
 }
 
+#[derive(Subcommand)]
+enum Simulate {
+    /// Power cuts, kills and faults on a simulated disk, by seed, on all cores.
+    Disk {
+        #[command(flatten)]
+        output: Output,
+        /// Seeds A..B, B not among them; each is run in every campaign.
+        #[arg(long, default_value = "1..101", value_parser = simulate::disk::seeds)]
+        seeds: Range<u64>,
+        /// Only this campaign (may be given several times): power-cuts, failing-writes, breaking-disk, full-disk,
+        /// little-room, lossy-disk, kills.
+        #[arg(long)]
+        campaign: Vec<String>,
+    },
+    /// A writer on a real file system, killed with SIGKILL at random moments, beside an independent journal.
+    Kill {
+        #[command(flatten)]
+        output: Output,
+        /// Where to put the store; it is removed afterwards, unless something was wrong with it.
+        #[arg(long, default_value = "target")]
+        dir: PathBuf,
+        /// Kills.
+        #[arg(long, default_value_t = 200)]
+        rounds: u64,
+        /// The seed of the operations.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Plant a defect: the writer acknowledges puts before it submits them. Exit code 0 if that was caught.
+        #[arg(long)]
+        control: bool,
+    },
+    /// The process that `kill` kills.
+    #[command(hide = true)]
+    Writer {
+        #[command(flatten)]
+        orders: simulate::Orders,
+    },
+}
+
 /// Where the result goes.
 #[derive(clap::Args)]
 struct Output {
@@ -86,8 +133,18 @@ struct Output {
 }
 
 fn main() -> ExitCode {
-    let Room::Load { what } = Arguments::parse().room;
-    let measured = match &what {
+    let done = match Arguments::parse().room {
+        Room::Load { what } => measure(&what).map(|()| ExitCode::SUCCESS),
+        Room::Simulate { what } => simulate(what),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("perf: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn measure(what: &Load) -> Result<(), LoadError> {
+    let measured = match what {
         Load::Engine { dir, rounds, .. } => load::engine::measure(dir, *rounds),
         Load::Mail { dir, messages, connections, bytes, rounds, epost, .. } => load::mail::measure(&load::mail::Plan {
             dir: dir.clone(),
@@ -98,18 +155,33 @@ fn main() -> ExitCode {
             epost: epost.clone(),
         }),
     };
-    let (Load::Engine { output, .. } | Load::Mail { output, .. }) = &what;
-    let said = measured.and_then(|mut report| {
-        if let Some(note) = &output.note {
-            report.note(note);
-        }
-        report.publish(output.json, output.record)
-    });
-    match said {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("perf: {error}");
-            ExitCode::FAILURE
-        }
+    let (Load::Engine { output, .. } | Load::Mail { output, .. }) = what;
+    let mut report = measured?;
+    if let Some(note) = &output.note {
+        report.note(note);
     }
+    report.publish(output.json, output.record)
+}
+
+fn simulate(what: Simulate) -> Result<ExitCode, LoadError> {
+    let (output, mut ending, control) = match what {
+        Simulate::Disk { output, seeds, campaign } => {
+            (output, simulate::disk::simulate(seeds, &simulate::disk::campaigns(&campaign)?)?, false)
+        }
+        Simulate::Kill { output, dir, rounds, seed, control } => {
+            (output, simulate::kill::simulate(&simulate::kill::Plan { dir, rounds, seed, control })?, control)
+        }
+        Simulate::Writer { orders } => return simulate::write(&orders).map(|()| ExitCode::SUCCESS),
+    };
+    if let Some(note) = &output.note {
+        ending.findings.note(note);
+    }
+    ending.findings.publish(output.json, output.record)?;
+    if let Some(violation) = &ending.violation {
+        eprintln!("violation: {violation}");
+    }
+    if control {
+        eprintln!("control: the defect was {}", if ending.violation.is_some() { "caught" } else { "NOT caught" });
+    }
+    Ok(if ending.violation.is_some() == control { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

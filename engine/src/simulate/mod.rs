@@ -8,9 +8,12 @@
 //! Not part of the shipped program: behind the feature `simulation`, for `perf simulate` and the tests here. Planted
 //! defects, which show that the checker catches them, exist in test builds only.
 
+mod coverage;
 #[cfg(test)]
 mod crash_tests;
 mod model;
+
+pub use coverage::{Activities, Activity, Coverage};
 
 #[cfg(test)]
 pub(crate) use model::bytes_of;
@@ -37,6 +40,8 @@ pub struct Plan {
     pub disk_bytes: u64,
     /// Capacity of the store.
     pub segments: u64,
+    /// Processes are killed; the machine never loses power, and what was handed to the disk may be seen by the next.
+    pub power_stays: bool,
     #[cfg(test)]
     pub(crate) flaw: Flaw,
 }
@@ -58,9 +63,38 @@ impl Plan {
         disk_may_lose: false,
         disk_bytes: u64::MAX,
         segments: 20,
+        power_stays: false,
         #[cfg(test)]
         flaw: Flaw::None,
     };
+
+    /// Writes, syncs and reads that fail, beside power cuts.
+    pub const FAILING: Plan = Plan {
+        faults: Faults { write_error: 6, sync_error: 60, read_error: 5, ..Plan::CRASHES.faults },
+        ..Plan::CRASHES
+    };
+
+    /// A disk on which writes fail so often that most lives end read-only, and begin again soon: abandoned batches, segments
+    /// opened in place of others and leftovers in recycled ones meet in every order.
+    pub const BREAKING: Plan =
+        Plan { lives: 20, steps: 40, faults: Faults { write_error: 80, ..Plan::CRASHES.faults }, ..Plan::CRASHES };
+
+    /// A disk smaller than the store's capacity.
+    pub const FULL_DISK: Plan = Plan { disk_bytes: 300 * 1024, steps: 300, ..Plan::CRASHES };
+
+    /// A store that must clean as it goes.
+    pub const LITTLE_ROOM: Plan = Plan { segments: 9, steps: 300, ..Plan::CRASHES };
+
+    /// A disk that loses and misdirects writes it reported done, and flips bits.
+    pub const LOSSY_DISK: Plan = Plan {
+        faults: Faults { lost_write: 10, misdirected_write: 10, ..Plan::CRASHES.faults },
+        rot: 3,
+        disk_may_lose: true,
+        ..Plan::CRASHES
+    };
+
+    /// Processes killed on a machine that goes on.
+    pub const KILLS: Plan = Plan { power_stays: true, ..Plan::CRASHES };
 
     fn is_faulty(&self) -> bool {
         let Faults { read_error, write_error, sync_error, lost_write, misdirected_write, lying_sync } = self.faults;
@@ -78,58 +112,25 @@ impl Plan {
     }
 }
 
-/// What runs have covered, so that a reader can see that something was tested.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Coverage {
-    /// Power cuts.
-    pub cuts: u64,
-    /// Power cuts while a store was being opened.
-    pub cuts_in_recovery: u64,
-    /// Changes acknowledged.
-    pub acknowledged: u64,
-    /// Objects removed by sweeps.
-    pub expired: u64,
-    /// Records moved by cleaning.
-    pub cleaned: u64,
-    /// Checkpoints written.
-    pub checkpoints: u64,
-    /// Lives that ended with several classes' segments open.
-    pub several_classes_open: u64,
-    /// Segments opened in a file used before.
-    pub recycled: u64,
-    /// Zeros written ahead of need.
-    pub prewritten_bytes: u64,
-    /// Segments given back.
-    pub segments_freed: u64,
-    /// Changes refused for want of room.
-    pub refused: u64,
-    /// Damage noticed.
-    pub corrupt: u64,
-    /// Lives that ended read-only after repeated write faults.
-    pub read_only: u64,
-    /// Changes answered with a device error.
-    pub failed: u64,
+/// A plan with a name to replay it by.
+#[derive(Clone, Copy, Debug)]
+pub struct Campaign {
+    /// As given on the command line.
+    pub name: &'static str,
+    /// What it does.
+    pub plan: Plan,
 }
 
-impl Coverage {
-    /// Adds what another run covered.
-    pub fn add(&mut self, other: &Coverage) {
-        self.cuts += other.cuts;
-        self.cuts_in_recovery += other.cuts_in_recovery;
-        self.acknowledged += other.acknowledged;
-        self.expired += other.expired;
-        self.cleaned += other.cleaned;
-        self.checkpoints += other.checkpoints;
-        self.several_classes_open += other.several_classes_open;
-        self.recycled += other.recycled;
-        self.prewritten_bytes += other.prewritten_bytes;
-        self.segments_freed += other.segments_freed;
-        self.refused += other.refused;
-        self.corrupt += other.corrupt;
-        self.read_only += other.read_only;
-        self.failed += other.failed;
-    }
-}
+/// Every campaign there is.
+pub const CAMPAIGNS: [Campaign; 7] = [
+    Campaign { name: "power-cuts", plan: Plan::CRASHES },
+    Campaign { name: "failing-writes", plan: Plan::FAILING },
+    Campaign { name: "breaking-disk", plan: Plan::BREAKING },
+    Campaign { name: "full-disk", plan: Plan::FULL_DISK },
+    Campaign { name: "little-room", plan: Plan::LITTLE_ROOM },
+    Campaign { name: "lossy-disk", plan: Plan::LOSSY_DISK },
+    Campaign { name: "kills", plan: Plan::KILLS },
+];
 
 /// Runs one seed of a plan.
 ///

@@ -5,7 +5,7 @@
 //! does not check: that space comes back by a certain time, and the order of concurrent operations on one key (there is at
 //! most one change in flight per key).
 
-use super::{Coverage, Plan, settings};
+use super::{Activities, Coverage, Plan, settings};
 use crate::disk::FileName;
 use crate::key::{Class, Key};
 use crate::limits;
@@ -120,7 +120,8 @@ impl World {
         self.disk.set_faults(self.plan.faults);
         let cut = self.chance.below(4) > 0;
         if cut {
-            let within = 4 * u64::from(self.plan.steps);
+            // Early and late, in a life that does much as in one that is refused most of what it asks.
+            let within = u64::from(self.plan.steps) << self.chance.below(6) >> 3;
             self.disk.cut_after(self.chance.below(within) + 1);
         }
         for _ in 0..self.plan.steps {
@@ -138,9 +139,13 @@ impl World {
         while self.chance.below(3) == 0 {
             self.disk.cut_after(self.chance.below(30) + 1);
             let opened = open(self.disk.clone(), self.settings());
-            self.coverage.cuts_in_recovery += u64::from(self.disk.is_cut());
+            let under_way = match &opened {
+                Ok(store) if !self.disk.is_cut() => store.under_way(),
+                _ => Activities::RECOVERY,
+            };
+            self.coverage.count_crash(under_way);
             drop(opened);
-            self.disk.power_cut();
+            self.die();
         }
         let before = self.open()?;
         let first = before.index_entries();
@@ -174,6 +179,27 @@ impl World {
         self.store.as_mut().expect("alive")
     }
 
+    /// Lets the store move, or the disk if it does not. Notes what was under way when the power fails.
+    fn advance(&mut self) {
+        let under_way = (!self.disk.is_cut()).then(|| self.store().under_way());
+        if !self.store().turn() {
+            self.store().wait();
+        }
+        if let Some(under_way) = under_way.filter(|_| self.disk.is_cut()) {
+            self.coverage.count_crash(under_way);
+        }
+    }
+
+    /// The store dies: its process, or the power for all of the machine.
+    fn die(&mut self) {
+        if self.plan.power_stays {
+            self.disk.kill();
+            self.coverage.kills += 1;
+        } else {
+            self.disk.power_cut();
+        }
+    }
+
     /// What was in flight may or may not have happened.
     fn end_life(&mut self) -> Verdict {
         let clean = !self.disk.is_cut() && self.chance.below(3) == 0;
@@ -195,17 +221,8 @@ impl World {
         self.coverage.checkpoints += stats.checkpoints;
         self.coverage.segments_freed += stats.segments_freed;
         self.coverage.corrupt += stats.corrupt;
-        self.coverage.read_only += stats.read_only;
-        self.store = None;
-        // A process may be killed and the power fail later, before anything was opened again.
-        let has_power = !self.disk.is_cut();
-        let killed = has_power && self.chance.below(2) == 0;
-        if killed {
-            self.disk.kill();
-        }
-        if !killed || self.chance.below(2) == 0 {
-            self.disk.power_cut();
-        }
+        self.coverage.read_only += u64::from(stats.read_only > 0 && !self.disk.is_cut());
+        self.end_process();
         for (_, doing) in std::mem::take(&mut self.doing) {
             if let Doing::Change { results, .. } | Doing::Sweep { results } = doing {
                 self.may_hold(results);
@@ -214,6 +231,26 @@ impl World {
         self.busy.clear();
         self.rot();
         Ok(())
+    }
+
+    /// A process may be killed and the power fail later, before anything was opened again.
+    fn end_process(&mut self) {
+        let has_power = !self.disk.is_cut();
+        if has_power {
+            let under_way = self.store().under_way();
+            self.coverage.count_crash(under_way);
+        }
+        self.store = None;
+        let killed = has_power && self.chance.below(2) == 0;
+        if killed {
+            self.disk.kill();
+        }
+        if self.plan.power_stays || (killed && self.chance.below(2) == 0) {
+            self.disk.kill();
+            self.coverage.kills += 1;
+        } else {
+            self.disk.power_cut();
+        }
     }
 
     fn may_hold(&mut self, results: Vec<(Key, Option<Held>)>) {
@@ -249,9 +286,7 @@ impl World {
             }
         }
         for _ in 0..self.chance.below(5) {
-            if !self.store().turn() {
-                self.store().wait();
-            }
+            self.advance();
             self.listen()?;
         }
         Ok(())
@@ -452,9 +487,7 @@ impl World {
                 }
                 return Ok(Some(entries.into_iter().map(|entry| entry.key).collect()));
             }
-            if !self.store().turn() {
-                self.store().wait();
-            }
+            self.advance();
         }
         Ok(None)
     }
@@ -462,9 +495,7 @@ impl World {
     fn drain(&mut self) -> Verdict {
         let mut turns = 0;
         while !self.doing.is_empty() && !self.disk.is_cut() {
-            if !self.store().turn() {
-                self.store().wait();
-            }
+            self.advance();
             self.listen()?;
             turns += 1;
             ensure!(turns < 200_000, "operations are not answered: {:?}", self.doing);
@@ -474,9 +505,7 @@ impl World {
 
     fn settle_down(&mut self) {
         while !self.store().is_idle() && !self.disk.is_cut() {
-            if !self.store().turn() {
-                self.store().wait();
-            }
+            self.advance();
         }
     }
 
@@ -592,9 +621,7 @@ impl World {
                 if let Some(answer) = self.store().take() {
                     break answer;
                 }
-                if !self.store().turn() {
-                    self.store().wait();
-                }
+                self.advance();
             };
             let (_, Ok(Response::Got(object))) = answer else { return Err(format!("get answered {answer:?}")) };
             let lossy = self.plan.disk_may_lose;
@@ -622,6 +649,7 @@ impl World {
             };
             known.possible.clear();
         }
+        self.coverage.openings_checked += 1;
         self.store().check_live()
     }
 

@@ -303,6 +303,10 @@ impl<D: Disk> Store<D> {
             return not_yet;
         }
         let open = self.log.open[class].expect("rolled");
+        // Its header is durable before anything but its first batch lies in it.
+        if open.at as usize > limits::BLOCK && open.first_sequence > self.log.durable {
+            return Room::Later;
+        }
         let (at, reserved) = (open.at as usize, open.reserved as usize);
         // Room is asked for all that has lined up. Survivors wait for it: batches of one each would waste what they gain.
         let wanted = (needed + self.lined_up_bytes()).next_multiple_of(limits::BLOCK).min(size - at);
@@ -387,8 +391,13 @@ impl<D: Disk> Store<D> {
         self.segments.insert(ready.number, segment);
         self.counters.recycled_segments += u64::from(ready.recycled);
         let at = limits::BLOCK as u32;
-        let reserved = ready.reserved.min(self.settings.segment_bytes);
-        self.log.open[class] = Some(OpenSegment { number: ready.number, generation, at, reserved });
+        self.log.open[class] = Some(OpenSegment {
+            number: ready.number,
+            generation,
+            at,
+            reserved: ready.reserved.min(self.settings.segment_bytes),
+            first_sequence: self.log.sequence_next,
+        });
     }
 
     /// Hands the batch to the disk. Answers that needed no record wait for whatever their reasons wait for.
@@ -406,6 +415,9 @@ impl<D: Disk> Store<D> {
         let open = self.log.open[draft.class].as_mut().expect("the batch was built in it");
         let (number, first) = (open.number, open.at as usize == limits::BLOCK);
         let offset = if first { 0 } else { open.at };
+        if first {
+            open.first_sequence = sequence;
+        }
         let bytes = Bytes::from_owner(buffer);
         open.at = offset + bytes.len() as u32;
         assert!(open.at <= open.reserved, "writes stay inside the file");
@@ -469,6 +481,7 @@ impl<D: Disk> Store<D> {
         self.log.durable = flight.sequence;
         self.counters.batches += 1;
         self.counters.batch_bytes += flight.bytes;
+        self.upkeep.earn(flight.bytes);
         for (key, _) in &flight.undo {
             if self.unsettled.get(key) == Some(&flight.sequence) {
                 self.unsettled.remove(key);

@@ -5,6 +5,7 @@ use super::index::Slot;
 use crate::disk::Disk;
 use crate::format::record::record_bytes;
 use crate::key::Key;
+use crate::simulate::{Activities, Activity};
 use std::collections::BTreeMap;
 
 impl<D: Disk> Store<D> {
@@ -26,6 +27,11 @@ impl<D: Disk> Store<D> {
             }
         }
         if live.is_empty() { Ok(()) } else { Err(format!("slots in segments that are not there: {live:?}")) }
+    }
+
+    /// What the store is doing, so that a crash can be told where it fell.
+    pub(crate) fn under_way(&self) -> Activities {
+        self.upkeep.under_way().with(Activity::Commit, !self.log.flights.is_empty())
     }
 
     /// Bytes that the store believes it uses on the disk, without its superblock.

@@ -8,6 +8,8 @@
 //! - batch n + 2 is submitted only after batch n is durable, so a batch on disk proves everything up to two before it;
 //! - `chain` is the link after the last batch built;
 //! - segments in `open` are of the current era: a failed write seals all of them.
+//! - a segment's second batch is submitted only after its first is durable, and with it the segment's header: so a
+//!   generation that was ever used shows in the first two blocks of its segment, and is not used again.
 
 use super::index::Slot;
 use super::supply::Supply;
@@ -27,6 +29,8 @@ pub(crate) struct OpenSegment {
     pub(crate) at: u32,
     /// Bytes of the file made ready: writes stay below it.
     pub(crate) reserved: u32,
+    /// The batch that carries the segment's header; meaningless while `at` is behind the header.
+    pub(crate) first_sequence: u64,
 }
 
 /// A batch on its way to the disk.

@@ -13,6 +13,9 @@
 //! What lies behind: `upkeep` cleans segments, writes checkpoints and frees dead segments; `recovery` puts all of it
 //! together again when the store is opened.
 
+pub(crate) mod arcs;
+mod bare_index;
+mod cleaning;
 mod commit;
 mod decide;
 mod index;
@@ -28,13 +31,14 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
+pub use bare_index::{BareIndex, Walked};
 pub(crate) use index::walk_order;
 pub(crate) use recovery::superblock;
 pub use recovery::{StoreError, create, open};
 
 use crate::disk::{Disk, Done, Operation, Token};
 use crate::format::Identity;
-use crate::format::record::LeaseEntry;
+use crate::format::record::{LeaseEntry, RecordHeader, record_bytes};
 use crate::key::{Class, Key};
 use crate::limits;
 use crate::request::{Error, Request, Response};
@@ -95,6 +99,12 @@ impl Change {
             Change::Asked { request: Request::TouchMany { leases }, .. } => leases.len() * LeaseEntry::SIZE,
             Change::Asked { .. } => 0,
         }
+    }
+
+    /// A live record with its payload, found by cleaning.
+    fn survivor(header: &RecordHeader, value: Bytes) -> Change {
+        let (account, class, lease_set) = (header.account, header.class, header.lease_set);
+        Change::Survivor { key: header.key(), slot: Slot::of(header), account, class, lease_set, value }
     }
 }
 
@@ -315,6 +325,16 @@ impl<D: Disk> Store<D> {
         let old = self.index.set(key, slot);
         self.segments.account(old, slot);
         old
+    }
+
+    /// Whether the record with this header is its key's.
+    fn is_live(&self, header: &RecordHeader) -> bool {
+        self.index.get(&header.key()).is_some_and(|held| held.is_same_record(&Slot::of(header)))
+    }
+
+    /// What a live record counts for in its segment.
+    fn live_bytes_of(&self, header: &RecordHeader) -> u64 {
+        record_bytes(header.length as usize) as u64
     }
 
     /// The first tick at or after this second.

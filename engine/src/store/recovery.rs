@@ -154,6 +154,8 @@ struct Recovery {
     chain: u64,
     swept_s: Option<u64>,
     generation_next: u32,
+    /// Segments opened behind the checkpoint have this generation or a higher one.
+    generation_floor: u32,
     log_bytes: u64,
     corrupt: u64,
     replayed: u64,
@@ -186,6 +188,7 @@ impl Recovery {
             chain: checkpoint.chain,
             swept_s: checkpoint.swept_s,
             generation_next: checkpoint.generation_next,
+            generation_floor: checkpoint.generation_next,
             log_bytes: 0,
             corrupt: 0,
             replayed: 0,
@@ -197,12 +200,16 @@ impl Recovery {
     /// Looks at one segment's header, and reads the segment if it may hold batches behind the checkpoint.
     fn scan_segment<D: Disk>(&mut self, disk: &mut D, number: u32, length: u64) -> Result<(), StoreError> {
         let allocated = u32::try_from(length).unwrap_or(u32::MAX);
-        let block = match run_read(disk, segments::file(number), 0, limits::BLOCK) {
-            Ok(block) => block,
+        let blocks = match run_read(disk, segments::file(number), 0, 2 * limits::BLOCK) {
+            Ok(blocks) => blocks,
             Err(DiskError::NotFound) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let header = SegmentHeader::from_block(&block, &self.identity, number).ok();
+        let header = SegmentHeader::from_block(&blocks, &self.identity, number).ok();
+        // The first batch may be there although the header that went out with it is not.
+        for generation in generations_in(&blocks, number, &self.identity) {
+            self.generation_next = self.generation_next.max(generation.saturating_add(1));
+        }
         let known = self.known.get(&number).copied();
         // Sealed before the checkpoint, and still the same: nothing in it is new.
         if let Some((generation, last_sequence)) = known
@@ -210,6 +217,15 @@ impl Recovery {
             && header.is_none_or(|header| header.generation <= generation)
         {
             let found = Found { generation, allocated, last_sequence };
+            self.found.insert(number, found);
+            return Ok(());
+        }
+        // Given up before the checkpoint: a recycled file never written again, or one whose removal was not durable. What
+        // made its last batches void may be gone.
+        if known.is_none()
+            && let Some(header) = header.filter(|header| header.generation < self.generation_floor)
+        {
+            let found = Found { generation: header.generation, allocated, last_sequence: 0 };
             self.found.insert(number, found);
             return Ok(());
         }
@@ -307,14 +323,7 @@ impl Recovery {
         match header.action {
             Action::Nothing => {}
             Action::Put => {
-                let slot = Slot {
-                    version: header.version,
-                    segment: u32::from(header.segment),
-                    offset: header.offset,
-                    length: header.length,
-                    expiry: header.expiry,
-                };
-                self.index.set(header.key(), Some(slot));
+                self.index.set(header.key(), Some(Slot::of(header)));
             }
             Action::Remove => {
                 self.index.set(header.key(), None);

@@ -54,6 +54,11 @@ impl Machine {
         format!("{}-{}-cores", name.trim_matches('-'), self.cores)
     }
 
+    /// The commit, and whether the tree has been changed since.
+    pub(crate) fn commit(&self) -> &str {
+        &self.commit
+    }
+
     /// The day of the measurement, year first.
     pub(crate) fn date(&self) -> &str {
         &self.date

@@ -1,5 +1,6 @@
 //! What is said about a measurement: a table for people, JSON for machines, a file for the record.
 
+mod findings;
 mod machine;
 mod neighbours;
 mod table;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use findings::{Findings, columns};
 pub(crate) use neighbours::Watch;
 
 /// One round of one case: operations per second here, and of what it is compared with.
@@ -85,20 +87,12 @@ impl Report {
             print!("{}", self.table());
         }
         if record {
-            let file = self.place()?;
+            let file = place(&self.machine, self.what)?;
             std::fs::write(&file, text + "\n")?;
             std::fs::write(file.with_extension("txt"), self.table())?;
             eprintln!("recorded in {}", file.display());
         }
         Ok(())
-    }
-
-    /// `perf/record/<machine>/<date>/<what>.json`, with its folder.
-    fn place(&self) -> Result<PathBuf, LoadError> {
-        let folder =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("record").join(self.machine.name()).join(self.machine.date());
-        std::fs::create_dir_all(&folder)?;
-        Ok(folder.join(format!("{}.json", self.what.replace(' ', "-"))))
     }
 
     fn table(&self) -> String {
@@ -114,4 +108,11 @@ impl Report {
         }
         text
     }
+}
+
+/// `perf/record/<machine>/<date>/<what>.json`, with its folder.
+fn place(machine: &Machine, what: &str) -> Result<PathBuf, LoadError> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("record").join(machine.name()).join(machine.date());
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder.join(format!("{}.json", what.replace(' ', "-"))))
 }
