@@ -26,6 +26,8 @@ mod supply;
 mod upkeep;
 
 #[cfg(test)]
+mod full_tests;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use index::walk_order;
