@@ -72,7 +72,7 @@ pub const VICTIMS_PER_SWEEP: usize = 4;
 /// After a sweep, sealed segments with less than this percentage live are cleaned.
 pub const CLEAN_BELOW_PERCENT: u64 = 50;
 /// When free segments run short, sealed segments with less than this percentage live are cleaned.
-pub const CLEAN_PRESSED_PERCENT: u64 = 90;
+pub const CLEAN_PRESSED_PERCENT: u64 = 97;
 /// A checkpoint is due when the log behind it has grown by this (or twice the checkpoint, if that is more).
 pub const CHECKPOINT_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Checkpoints and recovery move bytes in chunks of this size.

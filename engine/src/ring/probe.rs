@@ -48,7 +48,8 @@ impl Ways {
     }
 }
 
-/// What a look at the disk found: the best time of a batch for each size and way.
+/// What a look at the disk found: for each size and way the time of a batch, summed over the rounds. The sum and not the best,
+/// because a way that is fast only when a worker of the kernel gets its turn at once is not the faster one.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe {
     small: [Duration; 2],
@@ -62,14 +63,14 @@ impl Probe {
     /// If the file system fails, is full, or has no O_DIRECT: then nothing is known and any way will do.
     pub fn of(dir: &Path) -> io::Result<Probe> {
         let start = Instant::now();
-        let mut probe = Probe { small: [Duration::MAX; 2], large: [Duration::MAX; 2] };
+        let mut probe = Probe { small: [Duration::ZERO; 2], large: [Duration::ZERO; 2] };
         for round in 0..ROUNDS {
             if round > 0 && start.elapsed() > ENOUGH {
                 break;
             }
             for (nth, way) in WAYS.into_iter().enumerate() {
-                probe.small[nth] = probe.small[nth].min(time(dir, way, SMALL, 16)?);
-                probe.large[nth] = probe.large[nth].min(time(dir, way, LARGE, 4)?);
+                probe.small[nth] += time(dir, way, SMALL, 16)?;
+                probe.large[nth] += time(dir, way, LARGE, 4)?;
             }
         }
         Ok(probe)

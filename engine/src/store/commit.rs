@@ -82,8 +82,10 @@ enum Room {
     Never(Error),
 }
 
-/// Why a change was not settled.
-enum Unsettled {
+/// What became of a change.
+enum Drafted {
+    /// It is in the batch, or needed none.
+    Settled,
     /// The batch has no room for it.
     NextBatch(Change),
     /// Its class cannot be written now.
@@ -120,7 +122,7 @@ impl<D: Disk> Store<D> {
     fn draft_survivors(&mut self, draft: &mut Draft) {
         for _ in 0..self.survivors.len() {
             let Some(change) = self.survivors.pop_front() else { return };
-            if let Err(Unsettled::NextBatch(change) | Unsettled::Blocked(change)) = self.draft_change(draft, change) {
+            if let Drafted::NextBatch(change) | Drafted::Blocked(change) = self.draft_change(draft, change) {
                 self.survivors.push_front(change);
                 return;
             }
@@ -137,9 +139,9 @@ impl<D: Disk> Store<D> {
                 aside.push(change);
             } else {
                 match self.draft_change(draft, change) {
-                    Ok(()) => {}
-                    Err(Unsettled::Blocked(change)) => aside.push(change),
-                    Err(Unsettled::NextBatch(change)) => {
+                    Drafted::Settled => {}
+                    Drafted::Blocked(change) => aside.push(change),
+                    Drafted::NextBatch(change) => {
                         aside.push(change);
                         break;
                     }
@@ -155,7 +157,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Adds one change to the batch, or settles it otherwise. Gives it back if it must wait.
-    fn draft_change(&mut self, draft: &mut Draft, change: Change) -> Result<(), Unsettled> {
+    fn draft_change(&mut self, draft: &mut Draft, change: Change) -> Drafted {
         match self.decide(&change) {
             Decision::Drop => {}
             Decision::Answer(tag, answer) => {
@@ -173,12 +175,12 @@ impl<D: Disk> Store<D> {
             },
             Decision::Write(write) => match self.make_room(draft, change.class(), &write) {
                 Room::Ready => self.draft_write(draft, write, &change),
-                Room::NextBatch => return Err(Unsettled::NextBatch(change)),
-                Room::Later => return Err(Unsettled::Blocked(change)),
+                Room::NextBatch => return Drafted::NextBatch(change),
+                Room::Later => return Drafted::Blocked(change),
                 Room::Never(error) => self.refuse(draft, &change, error),
             },
         }
-        Ok(())
+        Drafted::Settled
     }
 
     fn refuse(&mut self, draft: &mut Draft, change: &Change, error: Error) {

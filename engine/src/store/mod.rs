@@ -29,6 +29,8 @@ mod supply;
 mod upkeep;
 
 #[cfg(test)]
+mod full_tests;
+#[cfg(test)]
 mod tests;
 
 pub use bare_index::{BareIndex, Walked};

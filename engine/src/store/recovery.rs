@@ -106,7 +106,10 @@ pub fn open<D: Disk>(mut disk: D, settings: Settings) -> Result<Store<D>, StoreE
     let (checkpoint, upkeep) = newest_checkpoint(&mut disk, &files, &identity)?;
     let mut recovery = Recovery::begin(identity, checkpoint);
     for (file, length) in &files {
-        if let FileName::Segment(number) = file {
+        // A higher number cannot be ours: a record has no room for it.
+        if let FileName::Segment(number) = file
+            && *number <= limits::SEGMENT_NUMBER_MAX
+        {
             recovery.scan_segment(&mut disk, *number, *length)?;
         }
     }
