@@ -9,7 +9,7 @@
 use engine::{Class, Client, Config, Engine, Key, Request, Response};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
+use proptest::test_runner::{FileFailurePersistence, TestError, TestRunner};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -102,13 +102,15 @@ struct World<'a> {
     client: Client,
     model: HashMap<Key, Held>,
     now_s: u64,
+    /// The control's: a map in which a touch may shorten a lease.
+    is_wrong: bool,
 }
 
 impl World<'_> {
     fn new(dir: &Path) -> World<'_> {
         let engine = open(dir);
         let client = engine.client();
-        World { dir, engine: Some(engine), client, model: HashMap::new(), now_s: 10_000 }
+        World { dir, engine: Some(engine), client, model: HashMap::new(), now_s: 10_000, is_wrong: false }
     }
 
     fn ask(&mut self, asked: &Asked) -> Result<(), TestCaseError> {
@@ -184,7 +186,10 @@ impl World<'_> {
         let known = asked.iter().filter(|(key, _)| self.model.contains_key(key)).count();
         prop_assert_eq!(self.client.touch_many(asked.clone()), Ok(known));
         for (key, expiry_s) in asked {
-            self.model.entry(key).and_modify(|held| held.expiry_s = held.expiry_s.max(rounded(expiry_s)));
+            let is_wrong = self.is_wrong;
+            self.model.entry(key).and_modify(|held| {
+                held.expiry_s = if is_wrong { rounded(expiry_s) } else { held.expiry_s.max(rounded(expiry_s)) };
+            });
         }
         Ok(())
     }
@@ -269,21 +274,37 @@ fn open(dir: &Path) -> Engine {
     Engine::open(config).expect("a fresh or soundly closed store opens")
 }
 
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, max_shrink_iters: 400, ..ProptestConfig::default() }
+}
+
+fn agree(requests: &[Asked], is_wrong: bool) -> Result<(), TestCaseError> {
+    let dir = tempfile::tempdir().map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let mut world = World::new(dir.path());
+    world.is_wrong = is_wrong;
+    requests.iter().try_for_each(|asked| world.ask(asked))?;
+    world.end()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(16),
-        max_shrink_iters: 400,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/requests.proptest-regressions"))),
-        ..ProptestConfig::default()
+        ..config(std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(16))
     })]
 
     #[test]
     fn any_requests_agree_with_a_map(requests in vec(asked(), 1..200)) {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut world = World::new(dir.path());
-        for asked in &requests {
-            world.ask(asked)?;
-        }
-        world.end()?;
+        agree(&requests, false)?;
     }
+}
+
+/// Control: a map that is wrong about one thing is told apart, by a list as short as the thing needs: put, touch, and
+/// perhaps a look at it.
+#[test]
+fn control_a_wrong_map_is_told_apart_and_the_list_shrinks() {
+    let config = ProptestConfig { failure_persistence: None, ..config(64) };
+    let outcome = TestRunner::new(config).run(&vec(asked(), 1..60), |requests| agree(&requests, true));
+    let Err(TestError::Fail(_, shortest)) = outcome else { panic!("not told apart: {outcome:?}") };
+    println!("{shortest:?}");
+    assert!(shortest.len() <= 4, "{shortest:?}");
 }
