@@ -18,6 +18,8 @@
 //! `unsafe` lives in `ring` alone: submission of buffers to the kernel, and the read-only mapping.
 
 pub mod disk;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod limits;
 pub mod ring;
 pub mod sim_disk;

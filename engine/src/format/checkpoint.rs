@@ -2,7 +2,7 @@
 //!
 //! Two slots are written in turn, so that the older one stays good until the newer one is.
 
-use super::{Damage, Identity, VERSION, checksum, fixed_layout, self_checked};
+use super::{Damage, Identity, VERSION, check_version, checksum, fixed_layout, self_checked};
 use crate::key::Key;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -111,6 +111,7 @@ impl Checkpoint {
         if header.magic != MAGIC || header.store != identity.store || header.shard != identity.shard {
             return Err(Damage::Elsewhere);
         }
+        check_version(header.version)?;
         let entries = usize::try_from(header.entries).map_err(|_| Damage::Short)?;
         let segments_bytes = (header.segments as usize).checked_mul(CheckpointSegment::SIZE).ok_or(Damage::Short)?;
         let entries_bytes = entries.checked_mul(CheckpointEntry::SIZE).ok_or(Damage::Short)?;

@@ -51,6 +51,16 @@ pub(crate) enum Damage {
     Older(u32),
 }
 
+/// Whether a structure is of the format read here. Checked before any other field is believed: another format may mean other
+/// things by its fields.
+fn check_version(found: u32) -> Result<(), Damage> {
+    match found.cmp(&VERSION) {
+        std::cmp::Ordering::Less => Err(Damage::Older(found)),
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(Damage::Newer(found)),
+    }
+}
+
 /// `N` bytes aligned for rkyv, wherever they came from.
 #[repr(C, align(16))]
 struct Aligned<const N: usize>([u8; N]);

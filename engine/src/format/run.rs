@@ -7,7 +7,7 @@
 //! A file is pages of 4,096 bytes: header, entries in order, fences. A page has a checksum and says of which run and which page it
 //! is. The header is written last, when the pages are durable: a run with a sound header is whole.
 
-use super::{Damage, Identity, VERSION, checksum, fixed_layout, self_checked};
+use super::{Damage, Identity, VERSION, check_version, checksum, fixed_layout, self_checked};
 use crate::key::Key;
 use crate::limits::BLOCK;
 use crate::store::arcs::hash::{KEY_BYTES, key_bytes, key_of, position};
@@ -139,9 +139,7 @@ impl Run {
         if header.magic != MAGIC || header.store != identity.store {
             return Err(Damage::Elsewhere);
         }
-        if header.version > VERSION {
-            return Err(Damage::Newer(header.version));
-        }
+        check_version(header.version)?;
         if header.shard != identity.shard || header.number != number {
             return Err(Damage::Elsewhere);
         }
@@ -183,7 +181,7 @@ impl Run {
         self.fence_count().div_ceil(PAGE_FENCES)
     }
 
-    fn to_header(&self, identity: &Identity) -> [u8; PAGE] {
+    pub(crate) fn to_header(&self, identity: &Identity) -> [u8; PAGE] {
         let header = RunHeader {
             check: 0,
             magic: MAGIC,

@@ -1,6 +1,6 @@
 //! The first block of a segment: which one, and in which of its lives.
 
-use super::{Damage, Identity, VERSION, fixed_layout, self_checked};
+use super::{Damage, Identity, VERSION, check_version, fixed_layout, self_checked};
 use crate::limits::BLOCK;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -77,6 +77,7 @@ impl SegmentHeader {
         if !ours {
             return Err(Damage::Elsewhere);
         }
+        check_version(header.version)?;
         Ok(header)
     }
 }

@@ -1,12 +1,12 @@
 //! The superblock of a shard: whose files these are and in which format. Written once, twice over.
 
-use super::{Damage, Identity, VERSION, fixed_layout, self_checked};
+use super::{Damage, Identity, VERSION, check_version, fixed_layout, self_checked};
 use crate::limits::BLOCK;
 use rkyv::{Archive, Deserialize, Serialize};
 
 const MAGIC: [u8; 8] = *b"ePOSTsup";
 /// The superblock holds the seed of everything else, so its own checksum has a fixed one.
-const SUPERBLOCK_SEED: u64 = 0x6550_4f53_5420_0001;
+pub(crate) const SUPERBLOCK_SEED: u64 = 0x6550_4f53_5420_0001;
 
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Superblock {
@@ -59,13 +59,7 @@ impl Superblock {
         if superblock.magic != MAGIC {
             return Err(Damage::Elsewhere);
         }
-        // Checked before anything else is believed: another format may mean other things by its fields.
-        if superblock.version > VERSION {
-            return Err(Damage::Newer(superblock.version));
-        }
-        if superblock.version < VERSION {
-            return Err(Damage::Older(superblock.version));
-        }
+        check_version(superblock.version)?;
         if superblock.tick_s == 0 || superblock.shard >= superblock.shards {
             return Err(Damage::Checksum);
         }

@@ -61,7 +61,7 @@ pub(crate) fn decode_arc(bytes: &[u8], seed: u64) -> Result<(Arc, usize), Damage
     let check = fields.u64()?;
     let (low, high) = (fields.u64()?, fields.u64()?);
     let digest = Digest { count: fields.u64()?, sum: u128::from_le_bytes(*fields.take()?) };
-    let [base, buckets, occupied, stash, far, _] = [(); 6].map(|()| fields.u32());
+    let [base, buckets, occupied, stash, far, reserved] = [(); 6].map(|()| fields.u32());
     let (buckets, stash, far) = (buckets? as usize, stash? as usize, far? as usize);
     let length = arc_bytes(buckets, stash, far).ok_or(Damage::Short)?;
     let sealed = bytes.get(8..length).ok_or(Damage::Short)?;
@@ -74,11 +74,10 @@ pub(crate) fn decode_arc(bytes: &[u8], seed: u64) -> Result<(Arc, usize), Damage
         tags: column(fields.slice(buckets * 2 * BUCKET)?),
         leases: column(fields.slice(buckets * 2 * BUCKET)?),
         locators: locators(fields.slice(buckets * Locator::SIZE * BUCKET)?),
-        stash: (0..stash).map(|_| stashed(&mut fields)).collect::<Result<BTreeMap<_, _>, _>>()?,
-        far: (0..far).map(|_| Ok((fields.u32()?, fields.u32()?))).collect::<Result<BTreeMap<_, _>, Damage>>()?,
+        stash: ascending((0..stash).map(|_| stashed(&mut fields)))?,
+        far: ascending((0..far).map(|_| Ok((fields.u32()?, fields.u32()?))))?,
     };
-    let is_whole = table.stash.len() == stash && table.far.len() == far && digest.count == table.len() as u64;
-    if low > high || !is_whole || table.flaw().is_some() {
+    if low > high || reserved? != 0 || digest.count != table.len() as u64 || table.flaw().is_some() {
         return Err(Damage::Checksum);
     }
     let mut arc = Arc::new(low, high, table);
@@ -152,6 +151,16 @@ impl ExpiryRow {
     }
 }
 
+/// A map from rows that must ascend, each key once, as they were written.
+fn ascending<K: Ord, V>(rows: impl Iterator<Item = Result<(K, V), Damage>>) -> Result<BTreeMap<K, V>, Damage> {
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    if rows.is_sorted_by(|(before, _), (behind, _)| before < behind) {
+        Ok(rows.into_iter().collect())
+    } else {
+        Err(Damage::Checksum)
+    }
+}
+
 fn arc_bytes(buckets: usize, stash: usize, far: usize) -> Option<usize> {
     let parts = [buckets.checked_mul(BUCKET_BYTES)?, stash.checked_mul(STASHED)?, far.checked_mul(FAR_ENTRY)?];
     parts.into_iter().try_fold(ARC_HEADER, usize::checked_add)
@@ -190,7 +199,11 @@ fn locators(bytes: &[u8]) -> Vec<[[u8; Locator::SIZE]; BUCKET]> {
 fn stashed(fields: &mut Fields<'_>) -> Result<((KeyHash, Locator), u32), Damage> {
     let hash = KeyHash(fields.u64()?);
     let locator = Locator::from_bytes(*fields.take()?);
-    Ok(((hash, locator), fields.pass(2).u32()?))
+    let padding: [u8; 2] = *fields.take()?;
+    if padding != [0; 2] {
+        return Err(Damage::Checksum);
+    }
+    Ok(((hash, locator), fields.u32()?))
 }
 
 /// Bytes of which fields are taken from the front.
