@@ -36,6 +36,10 @@ pub const SMALL_VALUE: usize = 1024;
 pub const READS_IN_FLIGHT: usize = 256;
 /// Records cleaning has in flight at once.
 pub const CLEANING_IN_FLIGHT: usize = 32;
+/// Scrub reads stretches of this size, one at a time (a larger batch is read to its end).
+pub const SCRUB_CHUNK: usize = CHUNK;
+/// Records of a damaged segment that scrub reads at once.
+pub const SCRUB_RECHECKS_IN_FLIGHT: usize = 8;
 /// Survivors are gathered to this many bytes before they are written, so that batches of small ones are not mostly padding.
 pub const SURVIVOR_BYTES: usize = 256 * 1024;
 /// Segments cleaned after one sweep.
@@ -68,6 +72,7 @@ const _: () = assert!(SEGMENT_BYTES_MODEST as usize > VALUE_BYTES_MAX + 4 * BLOC
 const _: () = assert!(SEGMENT_BYTES_MAX as usize <= u32::MAX as usize);
 const _: () = assert!(SEGMENTS_RESERVED + 3 < SEGMENTS_MIN, "open, next and one to clean besides the reserve");
 const _: () = assert!(READS_IN_FLIGHT + CLEANING_IN_FLIGHT + BATCHES_IN_FLIGHT + 64 < RING_ENTRIES as usize);
+const _: () = assert!(SCRUB_RECHECKS_IN_FLIGHT < READS_IN_FLIGHT && SCRUB_CHUNK.is_multiple_of(BLOCK));
 const _: () = assert!(LEASES_PER_REQUEST * 20 < VALUE_BYTES_MAX, "a lease record is no larger than a value");
 const _: () = assert!(MAIL_PER_TURN <= MAILBOX);
 /// Largest file recovery reads into memory: a segment, or a checkpoint of the largest index.

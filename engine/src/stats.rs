@@ -68,6 +68,14 @@ stats! {
     segments_freed,
     /// Damaged records or batches found (and never served).
     corrupt,
+    /// Bytes scrub has read from sealed segments.
+    scrubbed_bytes,
+    /// Records scrub has found sound.
+    scrubbed_records,
+    /// Damaged records and stretches scrub has found, live or dead; the live ones are counted as damaged records, too.
+    scrub_damaged,
+    /// Passes of scrub over all sealed segments.
+    scrub_passes,
     /// Operations refused: full, read-only or too large.
     refused,
     /// Writes or reads the device failed.

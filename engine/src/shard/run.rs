@@ -29,6 +29,7 @@ pub(crate) fn run<D: Disk>(mut store: Store<D>, mailbox: &Slot) {
                 Message::Stats(reply) => drop(reply.try_send(store.stats())),
                 Message::Close => {
                     closing = true;
+                    store.stop_scrubbing();
                     store.request_checkpoint();
                 }
             }

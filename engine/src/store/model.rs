@@ -29,6 +29,8 @@ pub(super) struct Plan {
     /// Capacity of the store.
     pub(super) segments: u64,
     pub(super) flaw: Flaw,
+    /// After opening, a whole pass of scrub runs before anything is read; then no reader may find damage.
+    pub(super) scrub_first: bool,
 }
 
 impl Plan {
@@ -53,6 +55,7 @@ impl Plan {
         disk_bytes: u64::MAX,
         segments: 20,
         flaw: Flaw::None,
+        scrub_first: false,
     };
 }
 
@@ -70,6 +73,9 @@ pub(super) struct Coverage {
     pub(super) corrupt: u64,
     pub(super) read_only: u64,
     pub(super) failed: u64,
+    pub(super) scrubbed: u64,
+    pub(super) scrub_damaged: u64,
+    pub(super) found_by_scrub: u64,
 }
 
 impl Coverage {
@@ -85,6 +91,9 @@ impl Coverage {
         self.corrupt += other.corrupt;
         self.read_only += other.read_only;
         self.failed += other.failed;
+        self.scrubbed += other.scrubbed;
+        self.scrub_damaged += other.scrub_damaged;
+        self.found_by_scrub += other.found_by_scrub;
     }
 }
 
@@ -117,6 +126,7 @@ enum Doing {
         key: Key,
         allowed: Vec<Option<Held>>,
     },
+    Scrub,
 }
 
 /// A value's bytes, from its number: lengths from nothing to 12 KiB, mostly small.
@@ -202,7 +212,11 @@ impl World {
 
     fn live(&mut self) -> Verdict {
         self.begin_life()?;
+        let found = if self.plan.scrub_first { Some(self.scrub_everything()?) } else { None };
         self.check_everything()?;
+        let corrupt = self.store().stats().corrupt;
+        let first = found.is_none_or(|found| found == corrupt);
+        ensure!(first, "readers found damage that scrub had passed over: {found:?} before, {corrupt} after");
         self.disk.set_faults(self.plan.faults);
         let cut = self.chance.below(4) > 0;
         if cut {
@@ -239,6 +253,32 @@ impl World {
         Ok(())
     }
 
+    /// One pass over all sealed segments, in steps of any size. Returns how much damage is counted then.
+    fn scrub_everything(&mut self) -> Result<u64, String> {
+        let before = self.store().stats().corrupt;
+        loop {
+            let tag = self.tag_next;
+            self.tag_next += 1;
+            let budget_bytes = self.chance.below(100_000);
+            self.store().submit(tag, Request::Scrub { budget_bytes });
+            let answer = loop {
+                if let Some((_, answer)) = self.store().take() {
+                    break answer;
+                }
+                if !self.store().turn() {
+                    self.store().wait();
+                }
+            };
+            let Ok(Response::Scrubbed { wrapped, .. }) = answer else { return Err(format!("scrub answered {answer:?}")) };
+            if wrapped {
+                break;
+            }
+        }
+        let corrupt = self.store().stats().corrupt;
+        self.coverage.found_by_scrub += corrupt - before;
+        Ok(corrupt)
+    }
+
     fn open(&mut self) -> Result<Store<SimDisk>, String> {
         let store = open(self.disk.clone(), self.settings()).map_err(|e| format!("not opened: {e}"))?;
         if !self.plan.disk_may_lose && self.plan.flaw == Flaw::None {
@@ -269,6 +309,9 @@ impl World {
         }
         let stats = self.store().stats();
         let sound = !self.plan.is_faulty() && self.plan.flaw == Flaw::None;
+        ensure!(!sound || stats.scrub_damaged == 0, "scrub found damage on a disk that does none");
+        self.coverage.scrubbed += stats.scrubbed_bytes;
+        self.coverage.scrub_damaged += stats.scrub_damaged;
         ensure!(!sound || stats.corrupt == 0, "{} damaged records on a disk that does no damage", stats.corrupt);
         self.coverage.cleaned += stats.cleaned;
         self.coverage.checkpoints += stats.checkpoints;
@@ -323,7 +366,8 @@ impl World {
                 45..60 => self.touch(),
                 60..85 => self.get(),
                 85..92 => self.remove(),
-                92..97 => self.sweep(),
+                92..95 => self.sweep(),
+                95..97 => self.scrub(),
                 _ => self.pause()?,
             }
         }
@@ -434,6 +478,11 @@ impl World {
         self.submit(Request::RemoveIfOlder { key, version }, Doing::Change { results: vec![(key, result)], expected });
     }
 
+    fn scrub(&mut self) {
+        let budget_bytes = self.chance.below(200_000);
+        self.submit(Request::Scrub { budget_bytes }, Doing::Scrub);
+    }
+
     fn get(&mut self) {
         let mut key = self.keys[self.chance.below(self.keys.len() as u64) as usize];
         // Often one that is being changed.
@@ -458,7 +507,7 @@ impl World {
             Doing::Change { results, .. } => {
                 results.iter().any(|(_, held)| held.is_some_and(|held| self.is_expiring(held)))
             }
-            Doing::Sweep { .. } | Doing::Get { .. } => false,
+            Doing::Sweep { .. } | Doing::Get { .. } | Doing::Scrub => false,
         });
         if sweeping || unclear || in_flight_expiring {
             return;
@@ -575,6 +624,7 @@ impl World {
     fn judge(&mut self, doing: Doing, result: Result<Response, Error>) -> Verdict {
         match (doing, result) {
             (Doing::Get { key, allowed }, Ok(Response::Got(object))) => self.judge_get(key, &allowed, object),
+            (Doing::Scrub, Ok(Response::Scrubbed { .. })) => Ok(()),
             (Doing::Get { .. }, Err(Error::Io)) => {
                 ensure!(self.plan.faults.read_error > 0, "a read failed on a sound disk");
                 Ok(())
@@ -642,7 +692,7 @@ impl World {
         // What a reader has seen must not be taken back: if it is what a change in flight leads to, that is certain now.
         let in_flight = self.doing.values().any(|doing| match doing {
             Doing::Change { results, .. } | Doing::Sweep { results } => results.contains(&(key, *seen)),
-            Doing::Get { .. } => false,
+            Doing::Get { .. } | Doing::Scrub => false,
         });
         if in_flight {
             self.known.entry(key).or_default().certain = *seen;

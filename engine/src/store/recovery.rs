@@ -16,6 +16,7 @@
 
 use super::index::{Index, Slot};
 use super::log::{Log, Tail};
+use super::scrub::Scrub;
 use super::segments::{self, Segment, Segments, Spare, State};
 use super::upkeep::Upkeep;
 use super::{Settings, Store};
@@ -343,6 +344,7 @@ impl Recovery {
             readings_in_flight: 0,
             finished: VecDeque::new(),
             upkeep,
+            scrub: Scrub::default(),
             swept_s: self.swept_s,
             write_faults: 0,
             read_only: false,
