@@ -191,6 +191,7 @@ fn explain(dir: &Path, error: StoreError) -> OpenError {
         StoreError::Disk(source) => OpenError::Disk { dir, source },
         StoreError::NoSuperblock => OpenError::SuperblockLost { dir },
         StoreError::Newer { found } => OpenError::NewerVersion { dir, found, known: VERSION },
+        StoreError::Older { found } => OpenError::OlderVersion { dir, found, known: VERSION },
     }
 }
 

@@ -13,7 +13,7 @@
 //! tools and tests). Inside: [`disk`] is the only door to storage, with two implementations, [`ring`] (io_uring)
 //! and [`sim_disk`] (a seeded disk that loses, tears, rots and lies); `format` is every byte on disk (drawn in
 //! `docs/formats.md`); [`store`] is one shard as a state machine without threads, so that the code crashed in the simulator
-//! is the code that ships; `shard` is the thread around it.
+//! (`simulate`, a feature) is the code that ships; `shard` is the thread around it.
 //!
 //! `unsafe` lives in `ring` alone: submission of buffers to the kernel, and the read-only mapping.
 
@@ -21,6 +21,8 @@ pub mod disk;
 pub mod limits;
 pub mod ring;
 pub mod sim_disk;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulate;
 
 pub mod store;
 

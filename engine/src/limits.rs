@@ -34,12 +34,14 @@ pub const TAIL_BYTES: usize = 8 * 1024 * 1024;
 pub const SMALL_VALUE: usize = 1024;
 /// Reads in flight at once per shard; more wait in line.
 pub const READS_IN_FLIGHT: usize = 256;
-/// Records cleaning has in flight at once.
-pub const CLEANING_IN_FLIGHT: usize = 32;
 /// Scrub reads stretches of this size, one at a time (a larger batch is read to its end).
 pub const SCRUB_CHUNK: usize = CHUNK;
 /// Records of a damaged segment that scrub reads at once.
 pub const SCRUB_RECHECKS_IN_FLIGHT: usize = 8;
+/// Bytes of a segment that cleaning looks at in one turn of its shard.
+pub const CLEANING_PER_TURN: usize = 256 * 1024;
+/// While clients write, cleaning reads one byte for so many of theirs.
+pub const CLEANING_SHARE: usize = 2;
 /// Survivors are gathered to this many bytes before they are written, so that batches of small ones are not mostly padding.
 pub const SURVIVOR_BYTES: usize = 256 * 1024;
 /// Segments cleaned after one sweep.
@@ -62,8 +64,8 @@ pub const MAIL_PER_TURN: usize = 512;
 pub const RING_ENTRIES: u32 = 1024;
 /// Failures to make data durable that a shard survives; the next one makes it read-only.
 pub const WRITE_FAULTS_SURVIVED: u64 = 1;
-/// Segment number space: a file name has eight hexadecimal digits.
-pub const SEGMENT_NUMBER_MAX: u32 = u32::MAX - 1;
+/// Segment number space: a locator and a record name a segment by 16 bits.
+pub const SEGMENT_NUMBER_MAX: u32 = u16::MAX as u32 - 1;
 
 const _: () = assert!(BLOCK.is_multiple_of(SECTOR));
 const _: () = assert!((SEGMENT_BYTES_MIN as usize).is_multiple_of(BLOCK));
@@ -71,8 +73,8 @@ const _: () = assert!((RESERVE_STEP as usize).is_multiple_of(BLOCK));
 const _: () = assert!(SEGMENT_BYTES_MODEST as usize > VALUE_BYTES_MAX + 4 * BLOCK, "the largest value fits a segment");
 const _: () = assert!(SEGMENT_BYTES_MAX as usize <= u32::MAX as usize);
 const _: () = assert!(SEGMENTS_RESERVED + 3 < SEGMENTS_MIN, "open, next and one to clean besides the reserve");
-const _: () = assert!(READS_IN_FLIGHT + CLEANING_IN_FLIGHT + BATCHES_IN_FLIGHT + 64 < RING_ENTRIES as usize);
 const _: () = assert!(SCRUB_RECHECKS_IN_FLIGHT < READS_IN_FLIGHT && SCRUB_CHUNK.is_multiple_of(BLOCK));
+const _: () = assert!(READS_IN_FLIGHT + BATCHES_IN_FLIGHT + 64 < RING_ENTRIES as usize);
 const _: () = assert!(LEASES_PER_REQUEST * 20 < VALUE_BYTES_MAX, "a lease record is no larger than a value");
 const _: () = assert!(MAIL_PER_TURN <= MAILBOX);
 /// Largest file recovery reads into memory: a segment, or a checkpoint of the largest index.

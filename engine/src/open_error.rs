@@ -24,6 +24,18 @@ pub enum OpenError {
         /// Newest format known.
         known: u32,
     },
+    /// The store was written by an older version of this program, in a format that is not read any more.
+    #[error(
+        "{dir} has store format {found}, this program reads {known}: open it with the program that wrote it, or remove it and let replicas refill it"
+    )]
+    OlderVersion {
+        /// The directory.
+        dir: PathBuf,
+        /// Format on disk.
+        found: u32,
+        /// The format that is read.
+        known: u32,
+    },
     /// A shard's files belong to another store, or to another shard: directories were mixed up.
     #[error("{dir} belongs to another store or shard: put back the directory that was here")]
     OtherStore {

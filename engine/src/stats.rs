@@ -64,6 +64,8 @@ stats! {
     expired,
     /// Records copied by cleaning.
     cleaned,
+    /// Bytes read by cleaning.
+    cleaning_bytes,
     /// Segments freed.
     segments_freed,
     /// Damaged records or batches found (and never served).

@@ -9,6 +9,10 @@
 //! [`Operation::SyncDirectory`]. Everything else may be lost in any subset of 512-byte sectors. After a *failed* sync
 //! nothing may be assumed about what was written before it, and it must not be repeated as if a success would cover that.
 
+mod buffer;
+
+pub use buffer::{Buffer, Pool};
+
 use bytes::Bytes;
 use std::fmt;
 

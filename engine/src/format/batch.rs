@@ -27,9 +27,9 @@ pub(crate) struct BatchHeader {
     pub(crate) generation: u32,
     pub(crate) offset: u32,
     pub(crate) shard: u32,
-    pub(crate) reserved: u64,
+    pub(crate) reserved: [u8; 56],
 }
-fixed_layout!(BatchHeader, ArchivedBatchHeader, 80);
+fixed_layout!(BatchHeader, ArchivedBatchHeader, 128);
 self_checked!(BatchHeader);
 
 /// The end of a batch: four little-endian words, compared whole with what they should be.
@@ -52,7 +52,7 @@ impl Trailer {
         bytes
     }
 }
-const _: () = assert!(BatchHeader::SIZE.is_multiple_of(ALIGN) && Trailer::SIZE.is_multiple_of(ALIGN));
+const _: () = assert!(BatchHeader::SIZE.is_multiple_of(ALIGN), "the first record is aligned");
 
 /// Bytes on disk of a batch with this much body.
 pub(crate) fn batch_bytes(body: usize) -> usize {
@@ -87,7 +87,7 @@ impl BatchWriter {
             generation: at.generation,
             offset: at.offset,
             shard: identity.shard,
-            reserved: 0,
+            reserved: [0; 56],
         };
         let mut buffer = AlignedVec::with_capacity(before.len() + 2 * BLOCK);
         buffer.extend_from_slice(before);

@@ -15,8 +15,8 @@ pub(crate) mod superblock;
 #[cfg(test)]
 mod tests;
 
-/// Newest format this program reads and the one it writes.
-pub(crate) const VERSION: u32 = 1;
+/// The format this program reads and writes. Version 1 was never in a release.
+pub(crate) const VERSION: u32 = 2;
 
 /// Who wrote a file; repeated in every header, so that a misdirected write or a file in the wrong directory is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub(crate) enum Damage {
     /// Sound, but of a newer format.
     #[error("newer format {0}")]
     Newer(u32),
+    /// Sound, but of an older format than is read here.
+    #[error("older format {0}")]
+    Older(u32),
 }
 
 /// `N` bytes aligned for rkyv, wherever they came from.

@@ -1,14 +1,16 @@
-//! One record: a fixed header and a raw payload, at a multiple of 16 bytes.
+//! One record: a fixed header and a raw payload, at a multiple of 64 bytes.
 //!
-//! A record is checkable alone: its checksum covers header and payload, and the header repeats where it was written
-//! (segment, generation, offset), so that a read served from the wrong place is noticed.
+//! A record is checkable alone, and its header without its payload: the header has a checksum of its own and holds the
+//! payload's. So 128 bytes are enough to say which key, version and length lie at a place: that is how the index, which keeps
+//! no keys, has its matches confirmed. The header repeats where it was written (segment, generation, offset), so that a
+//! read served from the wrong place is noticed.
 
-use super::{Damage, Identity, checksum, fixed_layout};
+use super::{Damage, Identity, checksum, fixed_layout, self_checked};
 use crate::key::{Class, Key};
 use rkyv::{Archive, Deserialize, Serialize};
 
-/// Alignment of records.
-pub(crate) const ALIGN: usize = 16;
+/// Alignment of records: the unit in which the index counts offsets.
+pub(crate) const ALIGN: usize = 64;
 
 /// What a record does to the index. The numbers are on disk: only ever append.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,10 @@ pub(crate) struct Place {
 
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordHeader {
+    /// Checksum of the rest of this header.
     pub(crate) check: u64,
+    /// Checksum of the payload.
+    pub(crate) payload_check: u64,
     pub(crate) version: u64,
     pub(crate) account: u64,
     /// Reserved for set leases.
@@ -47,39 +52,46 @@ pub(crate) struct RecordHeader {
     pub(crate) length: u32,
     /// Expiry tick at the time of writing; lease records may have extended it since.
     pub(crate) expiry: u32,
-    pub(crate) segment: u32,
     pub(crate) generation: u32,
     pub(crate) offset: u32,
+    pub(crate) segment: u16,
+    /// The index's locator of the record that goes with this one: replay removes exactly that, and reads nothing for it.
+    pub(crate) replaced: [u8; 6],
+    /// Its version.
+    pub(crate) replaced_version: u64,
     pub(crate) action: Action,
     pub(crate) kind: u8,
     pub(crate) class: u8,
-    pub(crate) reserved: u8,
+    /// 1 if there is a record that goes, 0 if not.
+    pub(crate) replaces: u8,
     pub(crate) placement: [u8; 20],
     pub(crate) name: [u8; 32],
-    pub(crate) reserved_too: u32,
 }
-fixed_layout!(RecordHeader, ArchivedRecordHeader, 112);
+fixed_layout!(RecordHeader, ArchivedRecordHeader, 128);
+self_checked!(RecordHeader);
 const _: () = assert!(RecordHeader::SIZE.is_multiple_of(ALIGN));
 
 impl RecordHeader {
     pub(crate) fn new(action: Action, key: &Key, place: Place, length: u32) -> RecordHeader {
         RecordHeader {
             check: 0,
+            payload_check: 0,
             version: 0,
             account: 0,
             lease_set: 0,
             length,
             expiry: 0,
-            segment: place.segment,
             generation: place.generation,
             offset: place.offset,
+            segment: u16::try_from(place.segment).expect("segment numbers have 16 bits"),
+            replaced: [0; 6],
+            replaced_version: 0,
             action,
             kind: key.kind,
             class: Class::Fresh as u8,
-            reserved: 0,
+            replaces: 0,
             placement: key.placement,
             name: key.name,
-            reserved_too: 0,
         }
     }
 
@@ -88,29 +100,32 @@ impl RecordHeader {
     }
 
     pub(crate) fn place(&self) -> Place {
-        Place { segment: self.segment, generation: self.generation, offset: self.offset }
+        Place { segment: u32::from(self.segment), generation: self.generation, offset: self.offset }
     }
 
-    /// The header's bytes, with the checksum over header and `payload`.
+    /// The header's bytes, with the checksums of `payload` and of the header itself.
     pub(crate) fn seal_with(&self, payload: &[u8], identity: &Identity) -> [u8; Self::SIZE] {
         assert_eq!(payload.len(), self.length as usize);
-        let mut bytes = self.encode();
-        let check = checksum::of(payload, checksum::of(&bytes[8..], identity.seed));
-        bytes[..8].copy_from_slice(&check.to_le_bytes());
-        bytes
+        RecordHeader { payload_check: checksum::of(payload, identity.seed), ..*self }.seal(identity.seed)
+    }
+
+    /// The header at the start of `bytes`, which must lie at `place`, once it is known to be what was written there. Says
+    /// nothing about the payload.
+    pub(crate) fn header_at(bytes: &[u8], place: Place, identity: &Identity) -> Result<RecordHeader, Damage> {
+        let header = Self::open(bytes, identity.seed)?;
+        if header.place() != place {
+            return Err(Damage::Elsewhere);
+        }
+        Ok(header)
     }
 
     /// Reads the record at the start of `bytes`, which must lie at `place`. Returns the header, once header and payload are
     /// known to be what was written there.
     pub(crate) fn check_at(bytes: &[u8], place: Place, identity: &Identity) -> Result<RecordHeader, Damage> {
-        let header = Self::decode(bytes)?;
+        let header = Self::header_at(bytes, place, identity)?;
         let payload = bytes.get(Self::SIZE..Self::SIZE + header.length as usize).ok_or(Damage::Short)?;
-        let check = checksum::of(payload, checksum::of(&bytes[8..Self::SIZE], identity.seed));
-        if check != header.check {
+        if checksum::of(payload, identity.seed) != header.payload_check {
             return Err(Damage::Checksum);
-        }
-        if header.place() != place {
-            return Err(Damage::Elsewhere);
         }
         Ok(header)
     }

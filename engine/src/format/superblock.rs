@@ -49,7 +49,7 @@ impl Superblock {
     pub(crate) fn from_file(file: &[u8]) -> Result<Superblock, Damage> {
         let second = file.get(BLOCK..).unwrap_or(&[]);
         Self::from_copy(file).or_else(|first| match first {
-            Damage::Newer(_) => Err(first),
+            Damage::Newer(_) | Damage::Older(_) => Err(first),
             _ => Self::from_copy(second),
         })
     }
@@ -59,9 +59,12 @@ impl Superblock {
         if superblock.magic != MAGIC {
             return Err(Damage::Elsewhere);
         }
-        // Checked before anything else is believed: a newer format may mean other things by its fields.
+        // Checked before anything else is believed: another format may mean other things by its fields.
         if superblock.version > VERSION {
             return Err(Damage::Newer(superblock.version));
+        }
+        if superblock.version < VERSION {
+            return Err(Damage::Older(superblock.version));
         }
         if superblock.tick_s == 0 || superblock.shard >= superblock.shards {
             return Err(Damage::Checksum);

@@ -33,6 +33,7 @@ fn batch() -> Vec<u8> {
     for payload in [&b"first"[..], &[3; 5000], b""] {
         let mut header = RecordHeader::new(Action::Put, &key(), writer.next_place(), payload.len() as u32);
         (header.version, header.account, header.expiry, header.class) = (77, 88, 99, 1);
+        (header.replaces, header.replaced, header.replaced_version) = (1, [1, 2, 3, 4, 5, 6], 66);
         writer.push(&header, payload);
     }
     writer.finish().0.to_vec()
@@ -53,22 +54,24 @@ fn superblock_is_as_drawn() {
         assert_eq!(&copy[8..16], b"ePOSTsup");
         assert_eq!(&copy[16..32], b"store-id-16bytes");
         assert_eq!(long(copy, 32), IDENTITY.seed);
-        assert_eq!([word(copy, 40), word(copy, 44), word(copy, 48), word(copy, 52)], [1, 2, 4, 3600]);
+        assert_eq!([word(copy, 40), word(copy, 44), word(copy, 48), word(copy, 52)], [2, 2, 4, 3600]);
         assert!(copy[56..].iter().all(|byte| *byte == 0));
         assert_eq!(long(copy, 0), checksum::of(&copy[8..64], 0x6550_4f53_5420_0001));
     }
 }
 
 #[test]
-fn a_newer_superblock_is_told_apart_from_a_damaged_one_and_the_second_copy_counts() {
+fn another_version_of_superblock_is_told_apart_from_a_damaged_one_and_the_second_copy_counts() {
     let mut superblock = Superblock::new(IDENTITY, 4, 3600);
     let mut file = superblock.to_file();
     file[20] ^= 1;
     assert_eq!(Superblock::from_file(&file).unwrap().identity(), IDENTITY);
     file[BLOCK + 20] ^= 1;
     assert_eq!(Superblock::from_file(&file), Err(Damage::Checksum));
-    superblock.version = 2;
-    assert_eq!(Superblock::from_file(&superblock.to_file()), Err(Damage::Newer(2)));
+    superblock.version = 3;
+    assert_eq!(Superblock::from_file(&superblock.to_file()), Err(Damage::Newer(3)));
+    superblock.version = 1;
+    assert_eq!(Superblock::from_file(&superblock.to_file()), Err(Damage::Older(1)));
     assert_eq!(Superblock::from_file(&[]), Err(Damage::Short));
 }
 
@@ -78,7 +81,7 @@ fn segment_header_is_as_drawn() {
     assert_eq!(&block[8..16], b"ePOSTseg");
     assert_eq!(&block[16..32], b"store-id-16bytes");
     assert_eq!([long(&block, 32), long(&block, 40)], [0xc0ffee, 5]);
-    assert_eq!([word(&block, 48), word(&block, 52), word(&block, 56), word(&block, 60)], [7, 9, 2, 1]);
+    assert_eq!([word(&block, 48), word(&block, 52), word(&block, 56), word(&block, 60)], [7, 9, 2, 2]);
     assert_eq!(SegmentHeader::from_block(&block, &IDENTITY, 8), Err(Damage::Elsewhere));
 }
 
@@ -88,28 +91,31 @@ fn batch_and_record_are_as_drawn() {
     assert_eq!(bytes.len() % BLOCK, 0);
     assert_eq!(&bytes[8..16], b"ePOSTbat");
     assert_eq!([long(&bytes, 32), long(&bytes, 40)], [0xc0ffee, 5]);
-    let body = 128 + (112 + 5000usize).next_multiple_of(16) + 112;
+    let body = 192 + 5184 + 128;
     let words: Vec<u32> = (48..72).step_by(4).map(|at| word(&bytes, at)).collect();
     assert_eq!(words, [body as u32, 3, 7, 9, BLOCK as u32, 2]);
     // The first record.
-    let record = &bytes[80..];
-    assert_eq!([long(record, 8), long(record, 16), long(record, 24)], [77, 88, 0]);
-    let words: Vec<u32> = (32..52).step_by(4).map(|at| word(record, at)).collect();
-    assert_eq!(words, [5, 99, 7, 9, BLOCK as u32 + 80]);
-    assert_eq!(record[52..56], [1, 4, 1, 0]);
-    assert_eq!(record[56..76], [0xaa; 20]);
-    assert_eq!(record[76..108], [0xbb; 32]);
-    assert_eq!(&record[112..117], b"first");
-    let header_sum = checksum::of(&record[8..112], IDENTITY.seed);
-    assert_eq!(long(record, 0), checksum::of(b"first", header_sum));
+    assert!(bytes[72..128].iter().all(|byte| *byte == 0));
+    let record = &bytes[128..];
+    assert_eq!([long(record, 16), long(record, 24), long(record, 32)], [77, 88, 0]);
+    let words: Vec<u32> = (40..56).step_by(4).map(|at| word(record, at)).collect();
+    assert_eq!(words, [5, 99, 9, BLOCK as u32 + 128]);
+    assert_eq!(record[56..64], [7, 0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(long(record, 64), 66);
+    assert_eq!(record[72..76], [1, 4, 1, 1]);
+    assert_eq!(record[76..96], [0xaa; 20]);
+    assert_eq!(record[96..128], [0xbb; 32]);
+    assert_eq!(&record[128..133], b"first");
+    assert_eq!(long(record, 0), checksum::of(&record[8..128], IDENTITY.seed));
+    assert_eq!(long(record, 8), checksum::of(b"first", IDENTITY.seed));
     // The trailer, and the chain recomputed in one go.
-    let trailer = &bytes[80 + body..];
+    let trailer = &bytes[128 + body..];
     assert_eq!([long(trailer, 8), long(trailer, 16), long(trailer, 24)], [0x646e_6574_534f_5065, 5, body as u64]);
-    let second = 80 + 128;
-    let third = second + (112 + 5000usize).next_multiple_of(16);
-    let mut headers = bytes[..80].to_vec();
-    for start in [80, second, third] {
-        headers.extend_from_slice(&bytes[start..start + 112]);
+    let second = 128 + 192;
+    let third = second + 5184;
+    let mut headers = bytes[..128].to_vec();
+    for start in [128, second, third] {
+        headers.extend_from_slice(&bytes[start..start + 128]);
     }
     assert_eq!(long(trailer, 0), checksum::of(&headers, 0xc0ffee ^ IDENTITY.seed));
 }
@@ -154,7 +160,7 @@ fn checkpoint_is_as_drawn() {
     assert_eq!(&bytes[8..16], b"ePOSTchk");
     assert_eq!(long(&bytes, 32), checksum::of(&bytes[88..], IDENTITY.seed));
     assert_eq!([long(&bytes, 40), long(&bytes, 48), long(&bytes, 56), long(&bytes, 64)], [21, 22, 23, 3]);
-    assert_eq!([word(&bytes, 72), word(&bytes, 76), word(&bytes, 80), word(&bytes, 84)], [1, 24, 2, 1]);
+    assert_eq!([word(&bytes, 72), word(&bytes, 76), word(&bytes, 80), word(&bytes, 84)], [1, 24, 2, 2]);
     assert_eq!([long(&bytes, 96), u64::from(word(&bytes, 104)), u64::from(word(&bytes, 108))], [11, 2, 3]);
     let entry = &bytes[112..];
     assert_eq!(long(entry, 8), 1);
@@ -187,7 +193,7 @@ fn damaged_structures_are_errors_and_never_panics() {
     let mut chance = Chance::new(4);
     let place = Place { segment: 7, generation: 9, offset: BLOCK as u32 };
     let (segment, file) = (segment(), checkpoint().to_file(&IDENTITY));
-    let trailer_end = BLOCK + 80 + word(&batch(), 48) as usize + 32;
+    let trailer_end = BLOCK + 128 + word(&batch(), 48) as usize + 32;
     for round in 0..20_000u32 {
         let mut damaged = segment.clone();
         let bit = chance.below((trailer_end - BLOCK) as u64 * 8) as usize;

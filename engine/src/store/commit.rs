@@ -419,6 +419,7 @@ impl<D: Disk> Store<D> {
         self.log.durable = flight.sequence;
         self.counters.batches += 1;
         self.counters.batch_bytes += flight.bytes;
+        self.upkeep.earn(flight.bytes);
         for (key, _) in &flight.undo {
             if self.unsettled.get(key) == Some(&flight.sequence) {
                 self.unsettled.remove(key);

@@ -4,7 +4,7 @@
 //! of the ring. It is rebuilt from a checkpoint and the log behind it. The compact tag table of the design
 //! (12 bytes an object) is not here yet.
 
-use crate::format::record::LeaseEntry;
+use crate::format::record::{LeaseEntry, RecordHeader};
 use crate::key::Key;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -21,6 +21,17 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// The slot of the record with this header.
+    pub(crate) fn of(header: &RecordHeader) -> Slot {
+        Slot {
+            version: header.version,
+            segment: u32::from(header.segment),
+            offset: header.offset,
+            length: header.length,
+            expiry: header.expiry,
+        }
+    }
+
     /// Whether both name the same record.
     pub(crate) fn is_same_record(&self, other: &Slot) -> bool {
         (self.segment, self.offset) == (other.segment, other.offset)

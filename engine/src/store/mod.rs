@@ -13,9 +13,12 @@
 //! What lies behind: `upkeep` cleans segments, writes checkpoints and frees dead segments; `recovery` puts all of it
 //! together again when the store is opened. `scrub` reads sealed segments again to find rot before a reader does.
 
+mod cleaning;
 mod commit;
 mod decide;
 mod index;
+#[cfg(any(test, feature = "simulation"))]
+mod inspection;
 mod log;
 mod read;
 mod recovery;
@@ -23,10 +26,6 @@ mod scrub;
 mod segments;
 mod upkeep;
 
-#[cfg(test)]
-mod crash_tests;
-#[cfg(test)]
-mod model;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +35,7 @@ pub use recovery::{StoreError, create, open};
 
 use crate::disk::{Disk, Done, Operation, Token};
 use crate::format::Identity;
+use crate::format::record::{RecordHeader, record_bytes};
 use crate::key::Key;
 use crate::request::{Error, Request, Response};
 use crate::stats::Stats;
@@ -75,6 +75,14 @@ pub(crate) enum Change {
     Asked { tag: u64, request: Request, compared: Option<Compared> },
     /// A live record read by cleaning, to be written again.
     Survivor { key: Key, slot: Slot, account: u64, class: u8, lease_set: u64, value: Bytes },
+}
+
+impl Change {
+    /// A live record with its payload, found by cleaning.
+    fn survivor(header: &RecordHeader, value: Bytes) -> Change {
+        let (account, class, lease_set) = (header.account, header.class, header.lease_set);
+        Change::Survivor { key: header.key(), slot: Slot::of(header), account, class, lease_set, value }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -297,6 +305,16 @@ impl<D: Disk> Store<D> {
         let old = self.index.set(key, slot);
         self.segments.account(old, slot);
         old
+    }
+
+    /// Whether the record with this header is its key's.
+    fn is_live(&self, header: &RecordHeader) -> bool {
+        self.index.get(&header.key()).is_some_and(|held| held.is_same_record(&Slot::of(header)))
+    }
+
+    /// What a live record counts for in its segment.
+    fn live_bytes_of(&self, header: &RecordHeader) -> u64 {
+        record_bytes(header.length as usize) as u64
     }
 
     /// The first tick at or after this second.

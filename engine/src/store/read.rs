@@ -54,6 +54,10 @@ pub(super) enum Purpose {
 }
 
 impl Reading {
+    pub(super) fn of(header: &RecordHeader, purpose: Purpose) -> Reading {
+        Reading { key: header.key(), slot: Slot::of(header), purpose }
+    }
+
     pub(super) fn compare(tag: u64, request: Request, key: Key, slot: Slot) -> Reading {
         Reading { key, slot, purpose: Purpose::Compare { tag, request } }
     }
@@ -230,7 +234,7 @@ impl<D: Disk> Store<D> {
                 let compared = Some(Compared { slot: reading.slot, same });
                 self.changes.push_back(Change::Asked { tag, request, compared });
             }
-            Purpose::Clean { round } => self.survivor_read(round, reading.key, reading.slot, &header, value),
+            Purpose::Clean { round } => self.survivor_read(round, &header, value),
             Purpose::Scrub => self.rechecked(true),
         }
     }
@@ -252,12 +256,21 @@ impl<D: Disk> Store<D> {
 
     /// A damaged record is counted and leaves the index, so that a put from a replica repairs it. The removal need not be
     /// durable: after a restart the damage is found again.
-    fn found_damage(&mut self, reading: Reading) {
+    fn drop_record(&mut self, key: Key, slot: &Slot) {
         self.counters.corrupt += 1;
-        let still_indexed = self.index.get(&reading.key).is_some_and(|slot| slot.is_same_record(&reading.slot));
-        if still_indexed && !self.unsettled.contains_key(&reading.key) {
-            self.set_slot(reading.key, None);
+        let still_indexed = self.index.get(&key).is_some_and(|held| held.is_same_record(slot));
+        if still_indexed && !self.unsettled.contains_key(&key) {
+            self.set_slot(key, None);
         }
+    }
+
+    /// A record whose header is sound and whose payload is not.
+    pub(super) fn drop_damaged(&mut self, header: &RecordHeader) {
+        self.drop_record(header.key(), &Slot::of(header));
+    }
+
+    fn found_damage(&mut self, reading: Reading) {
+        self.drop_record(reading.key, &reading.slot);
         match reading.purpose {
             Purpose::Get { tag } => self.finish(tag, Ok(Response::Got(None))),
             Purpose::Compare { tag, request } => {

@@ -31,7 +31,7 @@ use crate::limits;
 use crate::stats::Stats;
 use bytes::Bytes;
 use rkyv::util::AlignedVec;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// Why a shard could not be made or opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,12 @@ pub enum StoreError {
     /// The superblock is of a newer format.
     #[error("the store has format {found}, newer than this program knows")]
     Newer {
+        /// The format on disk.
+        found: u32,
+    },
+    /// The superblock is of an older format, which is not read any more.
+    #[error("the store has format {found}, older than this program reads")]
+    Older {
         /// The format on disk.
         found: u32,
     },
@@ -79,6 +85,7 @@ pub(crate) fn superblock<D: Disk>(disk: &mut D) -> Result<Superblock, StoreError
     };
     Superblock::from_file(&file).map_err(|damage| match damage {
         Damage::Newer(found) => StoreError::Newer { found },
+        Damage::Older(found) => StoreError::Older { found },
         Damage::Short | Damage::Checksum | Damage::Elsewhere => StoreError::NoSuperblock,
     })
 }
@@ -121,6 +128,13 @@ struct Scanned {
     records: Vec<(RecordHeader, Vec<LeaseEntry>)>,
 }
 
+struct ScannedSegment {
+    number: u32,
+    generation: u32,
+    first_sequence: u64,
+    batches: BTreeMap<u64, Scanned>,
+}
+
 struct Found {
     generation: u32,
     allocated: u32,
@@ -133,7 +147,9 @@ struct Recovery {
     found: BTreeMap<u32, Found>,
     /// Segments of the checkpoint: generation and last batch.
     known: BTreeMap<u32, (u32, u64)>,
-    scanned: Vec<(u32, u64, BTreeMap<u64, Scanned>)>,
+    scanned: Vec<ScannedSegment>,
+    /// Segments whose header makes batches void that are still on the disk: without it they would count again.
+    makes_void: BTreeSet<u32>,
     sequence: u64,
     chain: u64,
     swept_s: Option<u64>,
@@ -165,6 +181,7 @@ impl Recovery {
             found: BTreeMap::new(),
             known: known.collect(),
             scanned: Vec::new(),
+            makes_void: BTreeSet::new(),
             sequence: checkpoint.sequence,
             chain: checkpoint.chain,
             swept_s: checkpoint.swept_s,
@@ -215,7 +232,7 @@ impl Recovery {
         let first_sequence = first.unwrap_or(u64::MAX);
         self.generation_next = self.generation_next.max(generation.saturating_add(1));
         self.found.insert(number, Found { generation, allocated, last_sequence: 0 });
-        self.scanned.push((generation, first_sequence, batches));
+        self.scanned.push(ScannedSegment { number, generation, first_sequence, batches });
         Ok(())
     }
 
@@ -253,16 +270,18 @@ impl Recovery {
 
     /// One log out of all segments: a later segment makes void what it was opened in place of.
     fn join_segments(&mut self) -> BTreeMap<u64, Scanned> {
-        self.scanned.sort_by_key(|(generation, _, _)| *generation);
+        self.scanned.sort_by_key(|segment| segment.generation);
         let mut log = BTreeMap::new();
-        for (_, first_sequence, batches) in std::mem::take(&mut self.scanned) {
+        for segment in std::mem::take(&mut self.scanned) {
             #[cfg(test)]
             if self.unchained {
-                log.extend(batches);
+                log.extend(segment.batches);
                 continue;
             }
-            drop(log.split_off(&first_sequence));
-            log.extend(batches);
+            if !log.split_off(&segment.first_sequence).is_empty() {
+                self.makes_void.insert(segment.number);
+            }
+            log.extend(segment.batches);
         }
         log.split_off(&(self.sequence + 1))
     }
@@ -285,14 +304,7 @@ impl Recovery {
         match header.action {
             Action::Nothing => {}
             Action::Put => {
-                let slot = Slot {
-                    version: header.version,
-                    segment: header.segment,
-                    offset: header.offset,
-                    length: header.length,
-                    expiry: header.expiry,
-                };
-                self.index.set(header.key(), Some(slot));
+                self.index.set(header.key(), Some(Slot::of(header)));
             }
             Action::Remove => {
                 self.index.set(header.key(), None);
@@ -352,7 +364,7 @@ impl Recovery {
             counters,
         };
         store.adopt(std::mem::take(&mut self.index));
-        store.discard_empty_files();
+        store.discard_empty_files(&self.makes_void);
         store
     }
 
@@ -398,10 +410,14 @@ impl<D: Disk> Store<D> {
     }
 
     /// Files that hold nothing the log needs: opened but never written, or dead already at the checkpoint. One is kept to be
-    /// written again.
-    fn discard_empty_files(&mut self) {
-        let unneeded: Vec<u32> =
-            self.segments.iter().filter(|(_, s)| s.live == 0 && s.last_sequence == 0).map(|(n, _)| n).collect();
+    /// written again. One that makes others' batches void goes like a dead segment, behind a checkpoint.
+    fn discard_empty_files(&mut self, makes_void: &BTreeSet<u32>) {
+        let unneeded: Vec<u32> = self
+            .segments
+            .iter()
+            .filter(|(number, segment)| segment.live == 0 && segment.last_sequence == 0 && !makes_void.contains(number))
+            .map(|(number, _)| number)
+            .collect();
         for number in unneeded {
             let Some(segment) = self.segments.remove(number) else { continue };
             let spare = Spare { number, allocated: segment.allocated };

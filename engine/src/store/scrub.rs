@@ -22,7 +22,6 @@ use super::read::{Purpose, Reading};
 use super::segments::{self, Segment, State};
 use super::{Pending, Store};
 use crate::disk::{Disk, DiskError, Operation, Outcome};
-use crate::format::Damage;
 use crate::format::batch::{BatchView, batch_ahead, read_batch_alone};
 use crate::format::record::{Action, Place, record_bytes};
 use crate::key::Key;
@@ -170,7 +169,7 @@ impl<D: Disk> Store<D> {
         if spent > 0 && spent >= budget && is_between_batches {
             return self.end_step(false);
         }
-        self.read_on(&cursor, end);
+        self.read_stretch(&cursor, end);
     }
 
     fn step(&mut self) -> &mut Step {
@@ -256,7 +255,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Reads the next stretch: what the batch at the cursor lacks, or as much as the budget leaves.
-    fn read_on(&mut self, cursor: &Cursor, end: usize) {
+    fn read_stretch(&mut self, cursor: &Cursor, end: usize) {
         let step = self.scrub.step.as_mut().expect("called during a step");
         let missing = match look_ahead(&step.window, cursor, end, &self.identity) {
             Ahead::Incomplete(missing) => missing,
@@ -363,9 +362,8 @@ impl<D: Disk> Store<D> {
         cursor.before = Some((view.header.sequence, view.chain));
         let mut live = 0;
         for (header, _) in view.records.iter().filter(|(header, _)| header.action == Action::Put) {
-            let points_here = |slot: Slot| (slot.segment, slot.offset) == (header.segment, header.offset);
-            if self.index.get(&header.key()).is_some_and(points_here) {
-                live += record_bytes(header.length as usize) as u64;
+            if self.is_live(header) {
+                live += self.live_bytes_of(header);
             }
         }
         (view.records.len() as u64, live)
@@ -408,6 +406,6 @@ fn look_ahead<'a>(window: &'a [u8], cursor: &Cursor, end: usize, identity: &crat
     match batch_ahead(window, cursor.place(), identity) {
         Ok((_, length)) if length > window.len() && length <= room => Ahead::Incomplete(length - window.len()),
         Ok(_) => read_batch_alone(window, cursor.place(), identity).map_or(Ahead::Gap, Ahead::Batch),
-        Err(Damage::Short | Damage::Checksum | Damage::Elsewhere | Damage::Newer(_)) => Ahead::Gap,
+        Err(_) => Ahead::Gap,
     }
 }

@@ -1,11 +1,11 @@
 //! Goal: single promises of a shard, each shown alone. Method: one store on a sound simulated disk, one request at a time.
 
-use super::model::{bytes_of, settings};
-use super::{Flaw, Settings, Store, create, open};
+use super::{Settings, Store, create, open};
 use crate::disk::FileName;
 use crate::key::{Class, Key};
 use crate::request::{Error, Request, Response};
 use crate::sim_disk::{Chance, Faults, SimDisk};
+use crate::simulate::{bytes_of, settings};
 use bytes::Bytes;
 
 fn key(number: u8) -> Key {
@@ -58,7 +58,7 @@ fn swept(store: &mut Store<SimDisk>, now_s: u64) -> u64 {
 fn a_flipped_bit_is_detected_never_served_and_repaired_by_a_put() {
     for with_checkpoint in [false, true] {
         let disk = new_disk(1);
-        let mut store = opened(&disk, settings(Flaw::None));
+        let mut store = opened(&disk, settings());
         for number in 0..12 {
             put(&mut store, number, 1000, bytes_of(u64::from(number))).unwrap();
         }
@@ -79,7 +79,7 @@ fn a_flipped_bit_is_detected_never_served_and_repaired_by_a_put() {
         for _ in 0..1500 {
             let bit = chance.below(used * 8);
             disk.rot(file, bit);
-            let mut store = opened(&disk, settings(Flaw::None));
+            let mut store = opened(&disk, settings());
             for number in 0..12 {
                 match get(&mut store, number) {
                     Some(value) => assert_eq!(value, bytes_of(u64::from(number)), "wrong bytes after bit {bit}"),
@@ -121,7 +121,7 @@ fn objects_go_when_tick_and_grace_are_past_and_not_a_second_before() {
     for (tick_s, grace_s, expiry_s) in [(1, 0, 50), (10, 3, 41), (10, 0, 40), (3600, 60, 3601)] {
         let end_s = u64::next_multiple_of(expiry_s, u64::from(tick_s)) + grace_s;
         let disk = new_disk(tick_s);
-        let mut store = opened(&disk, Settings { grace_s, ..settings(Flaw::None) });
+        let mut store = opened(&disk, Settings { grace_s, ..settings() });
         put(&mut store, 1, expiry_s, Bytes::from_static(b"x")).unwrap();
         for now_s in end_s.saturating_sub(5)..=end_s {
             assert_eq!(swept(&mut store, now_s), 0, "tick {tick_s}, grace {grace_s}: gone at {now_s}, ends {end_s}");
@@ -134,7 +134,7 @@ fn objects_go_when_tick_and_grace_are_past_and_not_a_second_before() {
 /// Goal: no lease is cut short by a touch. Method: one key named twice.
 #[test]
 fn of_two_ends_for_one_key_in_a_touch_the_later_counts() {
-    let mut store = opened(&new_disk(1), settings(Flaw::None));
+    let mut store = opened(&new_disk(1), settings());
     put(&mut store, 1, 10, Bytes::from_static(b"x")).unwrap();
     let leases = vec![(key(1), 100), (key(1), 50)];
     assert_eq!(call(&mut store, Request::TouchMany { leases }), Ok(Response::Touched { known: 2 }));
@@ -148,7 +148,7 @@ fn of_two_ends_for_one_key_in_a_touch_the_later_counts() {
 #[test]
 fn a_clock_jump_suspends_deletion_until_confirmed() {
     let disk = new_disk(1);
-    let careful = Settings { clock_jump_s: 100, ..settings(Flaw::None) };
+    let careful = Settings { clock_jump_s: 100, ..settings() };
     let mut store = opened(&disk, careful);
     put(&mut store, 1, 1_050, Bytes::from_static(b"x")).unwrap();
     assert_eq!(swept(&mut store, 1_000), 0);
@@ -169,7 +169,7 @@ fn a_clock_jump_suspends_deletion_until_confirmed() {
 #[test]
 fn a_full_store_refuses_reads_and_recovers() {
     let disk = new_disk(1);
-    let mut store = opened(&disk, settings(Flaw::None));
+    let mut store = opened(&disk, settings());
     let value = Bytes::from(vec![7; 15_000]);
     let mut held = 0;
     loop {
@@ -199,7 +199,7 @@ fn a_full_store_refuses_reads_and_recovers() {
 #[test]
 fn failed_writes_are_errors_and_a_second_one_makes_the_store_read_only() {
     let disk = new_disk(1);
-    let mut store = opened(&disk, settings(Flaw::None));
+    let mut store = opened(&disk, settings());
     put(&mut store, 1, 1_000, bytes_of(1)).unwrap();
     let broken = Faults { write_error: 1000, ..Faults::default() };
     disk.set_faults(broken);
@@ -215,7 +215,7 @@ fn failed_writes_are_errors_and_a_second_one_makes_the_store_read_only() {
     assert_eq!(get(&mut store, 3), Some(bytes_of(3)));
     drop(store);
     disk.power_cut();
-    let mut store = opened(&disk, settings(Flaw::None));
+    let mut store = opened(&disk, settings());
     assert_eq!(get(&mut store, 1), Some(bytes_of(1)));
     assert_eq!(get(&mut store, 3), Some(bytes_of(3)));
 }
@@ -225,12 +225,12 @@ fn failed_writes_are_errors_and_a_second_one_makes_the_store_read_only() {
 fn many_restarts_do_not_fill_the_store() {
     let disk = new_disk(1);
     for number in 0..100 {
-        let mut store = opened(&disk, settings(Flaw::None));
+        let mut store = opened(&disk, settings());
         assert_eq!(put(&mut store, number, 1_000, bytes_of(u64::from(number))), Ok(Response::Put), "life {number}");
         drop(store);
         disk.power_cut();
     }
-    let mut store = opened(&disk, settings(Flaw::None));
+    let mut store = opened(&disk, settings());
     for number in 0..100 {
         assert_eq!(get(&mut store, number), Some(bytes_of(u64::from(number))));
     }
@@ -240,7 +240,7 @@ fn many_restarts_do_not_fill_the_store() {
 #[test]
 fn values_too_large_are_refused() {
     let disk = new_disk(1);
-    let mut store = opened(&disk, settings(Flaw::None));
+    let mut store = opened(&disk, settings());
     assert_eq!(put(&mut store, 1, 1_000, Bytes::from(vec![0; 64 * 1024])), Err(Error::TooLarge));
     assert_eq!(put(&mut store, 1, 1_000, Bytes::from(vec![0; 50 * 1024])), Ok(Response::Put));
 }

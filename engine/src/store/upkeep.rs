@@ -6,18 +6,15 @@
 //!
 //! Rounds begin after a sweep, when free segments run short, when much log has gathered, and on closing.
 
-use super::index::Slot;
-use super::read::{Purpose, Reading};
+use super::cleaning::Cleaning;
 use super::segments::{self, Spare, State};
 use super::{Change, Pending, Store};
 use crate::disk::{Disk, DiskError, FileName, Operation, Outcome};
 use crate::format::checkpoint::{Checkpoint, CheckpointEntry, CheckpointSegment};
-use crate::format::record::RecordHeader;
-use crate::key::Key;
 use crate::limits;
 use crate::request::{Error, Request, Response};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// A disk operation of upkeep.
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +23,17 @@ pub(super) enum Step {
     Directory,
     Chunk,
     Sync,
-    Unlink { freed: u64 },
+    Unlink {
+        freed: u64,
+    },
+    /// A piece of a segment being cleaned.
+    Piece {
+        offset: u32,
+    },
 }
 
 #[derive(Debug, Default)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Idle,
     /// The swept batch is on its way.
@@ -47,19 +50,8 @@ enum Phase {
     },
 }
 
-#[derive(Debug, Default)]
-struct Cleaning {
-    /// Live records of the victims, still to be read.
-    records: VecDeque<(Key, Slot)>,
-    reading: usize,
-    /// Records read, gathered until they fill a batch worth writing.
-    staged: Vec<Change>,
-    staged_bytes: usize,
-    gave_up: bool,
-}
-
 #[derive(Debug)]
-struct Writing {
+pub(super) struct Writing {
     slot: u8,
     file: Bytes,
     at: usize,
@@ -74,9 +66,9 @@ struct Writing {
 
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
-    phase: Phase,
+    pub(super) phase: Phase,
     /// Completions of operations of earlier rounds are passed over.
-    round: u64,
+    pub(super) round: u64,
     /// The sweep to answer at the end of the round: tag and objects expired.
     sweep: Option<(u64, u64)>,
     freed: u64,
@@ -89,6 +81,8 @@ pub(super) struct Upkeep {
     /// After a failed round: not before this batch again, unless asked.
     not_before: u64,
     turn: bool,
+    /// Segments that were cleaned and still count live bytes, because damage hides whose: not cleaned again.
+    pub(super) spoiled: BTreeSet<u32>,
     /// Since the last round ended it was looked whether another is due, and none is.
     found_nothing: bool,
 }
@@ -112,6 +106,16 @@ impl Upkeep {
 
     pub(super) fn is_idle(&self) -> bool {
         self.is_resting() && !self.checkpoint_requested && self.deferred.is_empty()
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn under_way(&self) -> crate::simulate::Activities {
+        use crate::simulate::{Activities, Activity};
+        Activities::default()
+            .with(Activity::Sweep, matches!(self.phase, Phase::Sweeping { .. }))
+            .with(Activity::Cleaning, matches!(self.phase, Phase::Cleaning(_)))
+            .with(Activity::Checkpoint, matches!(self.phase, Phase::Writing(_)))
+            .with(Activity::Freeing, matches!(self.phase, Phase::Freeing { .. }))
     }
 
     pub(super) fn wants_quiet(&self) -> bool {
@@ -146,9 +150,14 @@ impl Upkeep {
     /// No room for survivors: the rest stay where they are, and the round goes on to its checkpoint.
     pub(super) fn give_up_cleaning(&mut self) {
         if let Phase::Cleaning(cleaning) = &mut self.phase {
-            cleaning.records.clear();
-            cleaning.staged.clear();
-            cleaning.gave_up = true;
+            cleaning.give_up();
+        }
+    }
+
+    /// Clients have written so much: cleaning may read its share.
+    pub(super) fn earn(&mut self, bytes: u64) {
+        if let Phase::Cleaning(cleaning) = &mut self.phase {
+            cleaning.earn(bytes);
         }
     }
 }
@@ -171,7 +180,7 @@ impl<D: Disk> Store<D> {
                 self.begin_cleaning(limits::CLEAN_BELOW_PERCENT, limits::VICTIMS_PER_SWEEP);
                 true
             }
-            Phase::Cleaning(_) => self.clean(),
+            Phase::Cleaning(_) => self.advance_cleaning(),
             Phase::Quiet => {
                 if !self.log.flights.is_empty() {
                     return false;
@@ -230,48 +239,24 @@ impl<D: Disk> Store<D> {
     fn begin_cleaning(&mut self, percent: u64, most: usize) {
         let mut victims = self.victims(percent);
         victims.truncate(most);
-        let records: VecDeque<(Key, Slot)> = self
-            .index
-            .iter()
-            .filter(|(_, slot)| victims.contains(&slot.segment))
-            .map(|(key, slot)| (*key, *slot))
-            .collect();
-        self.upkeep.phase = Phase::Cleaning(Cleaning { records, ..Cleaning::default() });
+        self.upkeep.phase = Phase::Cleaning(Cleaning::of(victims));
     }
 
+    /// Segments worth cleaning, least live first. What is still on its way to the disk is not read back from it.
     fn victims(&self, percent: u64) -> Vec<u32> {
-        self.segments.victims(u64::from(self.settings.segment_bytes) * percent / 100)
+        let mut victims = self.segments.victims(u64::from(self.settings.segment_bytes) * percent / 100);
+        let durable = self.log.durable;
+        victims.retain(|number| self.segments.get(*number).is_some_and(|segment| segment.last_sequence <= durable));
+        victims.retain(|number| !self.upkeep.spoiled.contains(number));
+        victims
     }
 
-    fn clean(&mut self) -> bool {
-        let mut moved = false;
-        loop {
-            let Phase::Cleaning(cleaning) = &mut self.upkeep.phase else { return true };
-            let gathered = cleaning.staged_bytes >= limits::SURVIVOR_BYTES;
-            if gathered || cleaning.reading >= limits::CLEANING_IN_FLIGHT || !self.survivors.is_empty() {
-                break;
-            }
-            let Some((key, slot)) = cleaning.records.pop_front() else { break };
-            moved = true;
-            let held = self.index.get(&key);
-            let settled = !self.unsettled.contains_key(&key);
-            if settled && held.is_some_and(|held| held.is_same_record(&slot)) {
-                cleaning.reading += 1;
-                let purpose = Purpose::Clean { round: self.upkeep.round };
-                self.read_later(Reading { key, slot, purpose });
-            }
-        }
-        let Phase::Cleaning(cleaning) = &mut self.upkeep.phase else { return true };
-        let gathered = cleaning.records.is_empty() || cleaning.staged_bytes >= limits::SURVIVOR_BYTES;
-        if gathered && cleaning.reading == 0 && self.survivors.is_empty() && !cleaning.staged.is_empty() {
-            self.survivors.extend(cleaning.staged.drain(..));
-            cleaning.staged_bytes = 0;
-            return true;
-        }
-        if !cleaning.records.is_empty() || cleaning.reading > 0 || !self.survivors.is_empty() {
+    fn advance_cleaning(&mut self) -> bool {
+        let (moved, ended) = self.clean();
+        if !ended {
             return moved;
         }
-        if cleaning.gave_up {
+        if matches!(&self.upkeep.phase, Phase::Cleaning(cleaning) if cleaning.gave_up()) {
             self.upkeep.not_before = self.log.durable + 16;
         }
         if self.segments.dead_at(self.log.appended()).is_empty() {
@@ -285,35 +270,6 @@ impl<D: Disk> Store<D> {
             self.upkeep.phase = Phase::Quiet;
         }
         true
-    }
-
-    pub(super) fn survivor_read(&mut self, round: u64, key: Key, slot: Slot, header: &RecordHeader, value: Bytes) {
-        if !self.survivor_counted(round) {
-            return;
-        }
-        let (account, class, lease_set) = (header.account, header.class, header.lease_set);
-        if let Phase::Cleaning(cleaning) = &mut self.upkeep.phase
-            && !cleaning.gave_up
-        {
-            cleaning.staged_bytes += value.len() + RecordHeader::SIZE;
-            cleaning.staged.push(Change::Survivor { key, slot, account, class, lease_set, value });
-        }
-    }
-
-    /// A record that cleaning could not read: it stays where it is, or was dropped as damaged.
-    pub(super) fn survivor_lost(&mut self, round: u64) {
-        self.survivor_counted(round);
-    }
-
-    fn survivor_counted(&mut self, round: u64) -> bool {
-        match &mut self.upkeep.phase {
-            Phase::Cleaning(cleaning) if round == self.upkeep.round => {
-                assert!(cleaning.reading > 0);
-                cleaning.reading -= 1;
-                true
-            }
-            _ => false,
-        }
     }
 
     /// Takes the index as it stands. No batch is in flight, so all of it is durable.
@@ -379,7 +335,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn start_step(&mut self, operation: Operation, step: Step) {
+    pub(super) fn start_step(&mut self, operation: Operation, step: Step) {
         let round = self.upkeep.round;
         self.start(operation, Pending::Upkeep { round, step });
     }
@@ -410,8 +366,10 @@ impl<D: Disk> Store<D> {
         if round != self.upkeep.round {
             return;
         }
-        if let Step::Unlink { freed } = step {
-            return self.unlinked(freed, result.is_ok());
+        match step {
+            Step::Unlink { freed } => return self.unlinked(freed, result.is_ok()),
+            Step::Piece { offset } => return self.piece_read(offset, result),
+            Step::Create | Step::Directory | Step::Chunk | Step::Sync => {}
         }
         let Phase::Writing(writing) = &mut self.upkeep.phase else {
             unreachable!("steps of this round are steps of its checkpoint");
@@ -440,7 +398,7 @@ impl<D: Disk> Store<D> {
             }
             Step::Chunk => {}
             Step::Sync => self.checkpoint_written(),
-            Step::Unlink { .. } => unreachable!("dealt with above"),
+            Step::Unlink { .. } | Step::Piece { .. } => unreachable!("dealt with above"),
         }
     }
 
@@ -469,6 +427,7 @@ impl<D: Disk> Store<D> {
                 continue;
             }
             self.segments.remove(number);
+            self.upkeep.spoiled.remove(&number);
             self.tail.forget(number);
             self.counters.segments_freed += 1;
             let file = segments::file(number);

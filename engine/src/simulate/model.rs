@@ -5,97 +5,15 @@
 //! does not check: that space comes back by a certain time, and the order of concurrent operations on one key (there is at
 //! most one change in flight per key).
 
-use super::{Flaw, Settings, Store, create, open};
+use super::{Activities, Coverage, Plan, settings};
 use crate::disk::FileName;
-use crate::format::record::record_bytes;
 use crate::key::{Class, Key};
 use crate::limits;
 use crate::request::{Error, Object, Request, Response};
 use crate::sim_disk::{Chance, Faults, SimDisk};
+use crate::store::{Settings, Store, create, open};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What a run does and what may go wrong in it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
-    pub(super) lives: u32,
-    pub(super) steps: u32,
-    pub(super) faults: Faults,
-    /// Bits flipped between lives.
-    pub(super) rot: u32,
-    /// The disk reports as done what is not durable, or damages what is: only wrong bytes count as violations.
-    pub(super) disk_may_lose: bool,
-    pub(super) disk_bytes: u64,
-    /// Capacity of the store.
-    pub(super) segments: u64,
-    pub(super) flaw: Flaw,
-    /// After opening, a whole pass of scrub runs before anything is read; then no reader may find damage.
-    pub(super) scrub_first: bool,
-}
-
-impl Plan {
-    fn is_faulty(&self) -> bool {
-        let Faults { read_error, write_error, sync_error, lost_write, misdirected_write, lying_sync } = self.faults;
-        read_error + write_error + sync_error + lost_write + misdirected_write > 0 || lying_sync || self.disk_may_lose
-    }
-
-    pub(super) const CRASHES: Plan = Plan {
-        lives: 6,
-        steps: 120,
-        faults: Faults {
-            read_error: 0,
-            write_error: 0,
-            sync_error: 0,
-            lost_write: 0,
-            misdirected_write: 0,
-            lying_sync: false,
-        },
-        rot: 0,
-        disk_may_lose: false,
-        disk_bytes: u64::MAX,
-        segments: 20,
-        flaw: Flaw::None,
-        scrub_first: false,
-    };
-}
-
-/// What runs have covered, so that a test can see that it tested something.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Coverage {
-    pub(super) cuts: u64,
-    pub(super) cuts_in_recovery: u64,
-    pub(super) acknowledged: u64,
-    pub(super) expired: u64,
-    pub(super) cleaned: u64,
-    pub(super) checkpoints: u64,
-    pub(super) segments_freed: u64,
-    pub(super) refused: u64,
-    pub(super) corrupt: u64,
-    pub(super) read_only: u64,
-    pub(super) failed: u64,
-    pub(super) scrubbed: u64,
-    pub(super) scrub_damaged: u64,
-    pub(super) found_by_scrub: u64,
-}
-
-impl Coverage {
-    pub(super) fn add(&mut self, other: &Coverage) {
-        self.cuts += other.cuts;
-        self.cuts_in_recovery += other.cuts_in_recovery;
-        self.acknowledged += other.acknowledged;
-        self.expired += other.expired;
-        self.cleaned += other.cleaned;
-        self.checkpoints += other.checkpoints;
-        self.segments_freed += other.segments_freed;
-        self.refused += other.refused;
-        self.corrupt += other.corrupt;
-        self.read_only += other.read_only;
-        self.failed += other.failed;
-        self.scrubbed += other.scrubbed;
-        self.scrub_damaged += other.scrub_damaged;
-        self.found_by_scrub += other.found_by_scrub;
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
@@ -130,7 +48,7 @@ enum Doing {
 }
 
 /// A value's bytes, from its number: lengths from nothing to 12 KiB, mostly small.
-pub(super) fn bytes_of(value: u64) -> Bytes {
+pub(crate) fn bytes_of(value: u64) -> Bytes {
     let mut chance = Chance::new(value);
     let most = [200, 2000, 6000, 12_000][chance.below(4) as usize];
     let length = chance.below(most) as usize;
@@ -142,22 +60,9 @@ pub(super) fn bytes_of(value: u64) -> Bytes {
     Bytes::from(bytes)
 }
 
-pub(super) fn settings(flaw: Flaw) -> Settings {
-    Settings {
-        segment_bytes: 64 * 1024,
-        capacity_bytes: 20 * 64 * 1024,
-        grace_s: 3,
-        clock_jump_s: u64::MAX,
-        objects_max: 1000,
-        tail_bytes: 16 * 1024,
-        checkpoint_log_bytes: 300 * 1024,
-        flaw,
-    }
-}
-
 pub(super) struct World {
-    pub(super) disk: SimDisk,
-    pub(super) coverage: Coverage,
+    disk: SimDisk,
+    coverage: Coverage,
     plan: Plan,
     chance: Chance,
     store: Option<Store<SimDisk>>,
@@ -220,7 +125,8 @@ impl World {
         self.disk.set_faults(self.plan.faults);
         let cut = self.chance.below(4) > 0;
         if cut {
-            let within = 4 * u64::from(self.plan.steps);
+            // Early and late, in a life that does much as in one that is refused most of what it asks.
+            let within = u64::from(self.plan.steps) << self.chance.below(6) >> 3;
             self.disk.cut_after(self.chance.below(within) + 1);
         }
         for _ in 0..self.plan.steps {
@@ -238,17 +144,18 @@ impl World {
         while self.chance.below(3) == 0 {
             self.disk.cut_after(self.chance.below(30) + 1);
             let opened = open(self.disk.clone(), self.settings());
-            self.coverage.cuts_in_recovery += u64::from(self.disk.is_cut());
+            if self.disk.is_cut() {
+                self.coverage.count_crash(Activities::RECOVERY);
+            }
             drop(opened);
-            self.disk.power_cut();
+            self.die();
         }
         let before = self.open()?;
-        let first: Vec<_> = before.index.iter().map(|(key, slot)| (*key, *slot)).collect();
+        let first = before.index_entries();
         drop(before);
         self.disk.kill();
         let again = self.open()?;
-        let second: Vec<_> = again.index.iter().map(|(key, slot)| (*key, *slot)).collect();
-        ensure!(first == second, "recovering twice gives two states");
+        ensure!(first == again.index_entries(), "recovering twice gives two states");
         self.store = Some(again);
         Ok(())
     }
@@ -281,19 +188,45 @@ impl World {
 
     fn open(&mut self) -> Result<Store<SimDisk>, String> {
         let store = open(self.disk.clone(), self.settings()).map_err(|e| format!("not opened: {e}"))?;
-        if !self.plan.disk_may_lose && self.plan.flaw == Flaw::None {
-            ensure!(store.counters.corrupt == 0, "recovery found damage on a disk that does none");
+        if !self.plan.disk_may_lose && !self.plan.has_flaw() {
+            ensure!(store.stats().corrupt == 0, "recovery found damage on a disk that does none");
         }
         Ok(store)
     }
 
     fn settings(&self) -> Settings {
-        let settings = settings(self.plan.flaw);
-        Settings { capacity_bytes: self.plan.segments * u64::from(settings.segment_bytes), ..settings }
+        let settings = settings();
+        Settings {
+            capacity_bytes: self.plan.segments * u64::from(settings.segment_bytes),
+            #[cfg(test)]
+            flaw: self.plan.flaw,
+            ..settings
+        }
     }
 
     fn store(&mut self) -> &mut Store<SimDisk> {
         self.store.as_mut().expect("alive")
+    }
+
+    /// Lets the store move, or the disk if it does not. Notes what was under way when the power fails.
+    fn advance(&mut self) {
+        let under_way = (!self.disk.is_cut()).then(|| self.store().under_way());
+        if !self.store().turn() {
+            self.store().wait();
+        }
+        if let Some(under_way) = under_way.filter(|_| self.disk.is_cut()) {
+            self.coverage.count_crash(under_way);
+        }
+    }
+
+    /// The store dies: its process, or the power for all of the machine.
+    fn die(&mut self) {
+        if self.plan.power_stays {
+            self.disk.kill();
+            self.coverage.kills += 1;
+        } else {
+            self.disk.power_cut();
+        }
     }
 
     /// What was in flight may or may not have happened.
@@ -308,7 +241,7 @@ impl World {
             }
         }
         let stats = self.store().stats();
-        let sound = !self.plan.is_faulty() && self.plan.flaw == Flaw::None;
+        let sound = !self.plan.is_faulty() && !self.plan.has_flaw();
         ensure!(!sound || stats.scrub_damaged == 0, "scrub found damage on a disk that does none");
         self.coverage.scrubbed += stats.scrubbed_bytes;
         self.coverage.scrub_damaged += stats.scrub_damaged;
@@ -317,17 +250,8 @@ impl World {
         self.coverage.checkpoints += stats.checkpoints;
         self.coverage.segments_freed += stats.segments_freed;
         self.coverage.corrupt += stats.corrupt;
-        self.coverage.read_only += stats.read_only;
-        self.store = None;
-        // A process may be killed and the power fail later, before anything was opened again.
-        let has_power = !self.disk.is_cut();
-        let killed = has_power && self.chance.below(2) == 0;
-        if killed {
-            self.disk.kill();
-        }
-        if !killed || self.chance.below(2) == 0 {
-            self.disk.power_cut();
-        }
+        self.coverage.read_only += u64::from(stats.read_only > 0 && !self.disk.is_cut());
+        self.end_process();
         for (_, doing) in std::mem::take(&mut self.doing) {
             if let Doing::Change { results, .. } | Doing::Sweep { results } = doing {
                 self.may_hold(results);
@@ -336,6 +260,24 @@ impl World {
         self.busy.clear();
         self.rot();
         Ok(())
+    }
+
+    /// A process may be killed and the power fail later, before anything was opened again.
+    fn end_process(&mut self) {
+        let has_power = !self.disk.is_cut();
+        if has_power {
+            let under_way = self.store().under_way();
+            self.coverage.count_crash(under_way);
+        }
+        self.store = None;
+        let killed = has_power && self.chance.below(2) == 0;
+        if killed || self.plan.power_stays {
+            self.disk.kill();
+            self.coverage.kills += 1;
+        }
+        if !self.plan.power_stays && (!killed || self.chance.below(2) == 0) {
+            self.disk.power_cut();
+        }
     }
 
     fn may_hold(&mut self, results: Vec<(Key, Option<Held>)>) {
@@ -372,9 +314,7 @@ impl World {
             }
         }
         for _ in 0..self.chance.below(5) {
-            if !self.store().turn() {
-                self.store().wait();
-            }
+            self.advance();
             self.listen()?;
         }
         Ok(())
@@ -410,7 +350,7 @@ impl World {
 
     /// During a sweep, what it removes is left alone.
     fn is_expiring(&self, held: Held) -> bool {
-        held.expiry + settings(Flaw::None).grace_s < self.now
+        held.expiry + settings().grace_s < self.now
     }
 
     fn put(&mut self) {
@@ -579,9 +519,7 @@ impl World {
                 }
                 return Ok(Some(entries.into_iter().map(|entry| entry.key).collect()));
             }
-            if !self.store().turn() {
-                self.store().wait();
-            }
+            self.advance();
         }
         Ok(None)
     }
@@ -589,9 +527,7 @@ impl World {
     fn drain(&mut self) -> Verdict {
         let mut turns = 0;
         while !self.doing.is_empty() && !self.disk.is_cut() {
-            if !self.store().turn() {
-                self.store().wait();
-            }
+            self.advance();
             self.listen()?;
             turns += 1;
             ensure!(turns < 200_000, "operations are not answered: {:?}", self.doing);
@@ -601,9 +537,7 @@ impl World {
 
     fn settle_down(&mut self) {
         while !self.store().is_idle() && !self.disk.is_cut() {
-            if !self.store().turn() {
-                self.store().wait();
-            }
+            self.advance();
         }
     }
 
@@ -720,9 +654,7 @@ impl World {
                 if let Some(answer) = self.store().take() {
                     break answer;
                 }
-                if !self.store().turn() {
-                    self.store().wait();
-                }
+                self.advance();
             };
             let (_, Ok(Response::Got(object))) = answer else { return Err(format!("get answered {answer:?}")) };
             let lossy = self.plan.disk_may_lose;
@@ -750,28 +682,15 @@ impl World {
             };
             known.possible.clear();
         }
-        self.check_accounts_of_index()
-    }
-
-    fn check_accounts_of_index(&mut self) -> Verdict {
-        let store = self.store();
-        let mut live: BTreeMap<u32, u64> = BTreeMap::new();
-        for (_, slot) in store.index.iter() {
-            *live.entry(slot.segment).or_default() += record_bytes(slot.length as usize) as u64;
-        }
-        for (number, segment) in store.segments.iter() {
-            let counted = live.remove(&number).unwrap_or(0);
-            ensure!(segment.live == counted, "segment {number} counts {} live, has {counted}", segment.live);
-        }
-        ensure!(live.is_empty(), "slots in segments that are not there: {live:?}");
-        Ok(())
+        self.coverage.openings_checked += 1;
+        self.store().check_live()
     }
 
     /// When nothing is in flight: what is counted is what lies on the disk, and within the capacity.
     fn check_accounts(&mut self) -> Verdict {
-        self.check_accounts_of_index()?;
+        self.store().check_live()?;
         let on_disk: u64 = self.disk.files().iter().map(|(_, length)| length).sum();
-        let counted = self.store().total_bytes() + 2 * limits::BLOCK as u64;
+        let counted = self.store().bytes_counted() + 2 * limits::BLOCK as u64;
         // Files whose making failed half-way are not counted and go at the next opening.
         let exact = on_disk == counted || self.plan.is_faulty();
         ensure!(exact, "{counted} bytes counted, {on_disk} on disk");
