@@ -54,6 +54,8 @@ pub const CLEAN_PRESSED_PERCENT: u64 = 90;
 pub const CHECKPOINT_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Checkpoints and recovery move bytes in chunks of this size.
 pub const CHUNK: usize = 1024 * 1024;
+/// Damaged objects that an inspection names, per shard.
+pub const DAMAGED_LISTED: usize = 1000;
 /// Shards in one store.
 pub const SHARDS_MAX: usize = 64;
 /// Operations a shard's mailbox holds; the capacities of all open ports share it.

@@ -176,7 +176,9 @@ impl World {
                     self.store().wait();
                 }
             };
-            let Ok(Response::Scrubbed { wrapped, .. }) = answer else { return Err(format!("scrub answered {answer:?}")) };
+            let Ok(Response::Scrubbed { wrapped, .. }) = answer else {
+                return Err(format!("scrub answered {answer:?}"));
+            };
             if wrapped {
                 break;
             }

@@ -46,9 +46,16 @@ pub(super) struct Reading {
 
 #[derive(Debug)]
 pub(super) enum Purpose {
-    Get { tag: u64 },
-    Compare { tag: u64, request: Request },
-    Clean { round: u64 },
+    Get {
+        tag: u64,
+    },
+    Compare {
+        tag: u64,
+        request: Request,
+    },
+    Clean {
+        round: u64,
+    },
     /// A live record of a segment that scrub found something wrong with.
     Scrub,
 }
