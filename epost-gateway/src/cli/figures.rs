@@ -48,6 +48,7 @@ const GROUPS: [(&str, &[(&str, &str)]); 6] = [
         &[
             ("sweeps", "sweeps"),
             ("expired", "objects expired"),
+            ("cleaning_bytes", "bytes read by cleaning"),
             ("cleaned", "records moved by cleaning"),
             ("segments_freed", "segments freed"),
             ("scrub_passes", "scrub: passes"),
@@ -67,6 +68,14 @@ const GROUPS: [(&str, &[(&str, &str)]); 6] = [
     ),
     ("the last opening", &[("replayed_batches", "batches replayed")]),
 ];
+
+/// The groups that count what a store at work has done.
+const AT_WORK: [&str; 3] = ["what was asked", "what was written", "upkeep"];
+
+/// Whether a number counts what is done, which a store that is only looked at has no share in.
+pub fn counts_work(name: &str) -> bool {
+    GROUPS.iter().any(|(title, group)| AT_WORK.contains(title) && group.iter().any(|(member, _)| *member == name))
+}
 
 /// The group that is shown even where all of it is 0.
 const DAMAGE: &str = "damage";

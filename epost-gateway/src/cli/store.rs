@@ -35,8 +35,8 @@ pub enum Action {
 /// Why a store was not looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A node has it open.
-    #[error("{0} is open in a running node: ask the node with `epost status`, or stop it first")]
+    /// Somebody has it open, most likely its node.
+    #[error("{0} is open in another process: if that is its node, ask it with `epost status`, or stop it first")]
     Running(String),
     /// The files are another user's.
     #[error("{path}: permission denied: run this as the user that runs the node")]
@@ -181,14 +181,10 @@ struct Findings {
     seconds: f64,
 }
 
-/// Numbers that say nothing of a store that is only looked at: its capacity is the node's setting, and nobody has asked it
-/// for anything.
+/// Whether a number says something of a store that is only looked at: its capacity is a setting of the node, and what counts work
+/// is 0.
 fn is_of_a_store_at_rest(name: &str) -> bool {
-    const AT_WORK: [&str; 4] = ["capacity_bytes", "queue_depth", "read_only", "deletion_suspended"];
-    const AT_REST: [&str; 3] = ["corrupt", "replayed_batches", "device_errors"];
-    let is_gauge = ["objects", "leases", "shards", "segments"].contains(&name) || name.ends_with("_bytes");
-    let is_counted = ["batch_bytes", "scrubbed_bytes"].contains(&name);
-    AT_REST.contains(&name) || (is_gauge && !is_counted && !AT_WORK.contains(&name))
+    !figures::counts_work(name) && !["capacity_bytes", "read_only", "deletion_suspended"].contains(&name)
 }
 
 impl Findings {
@@ -243,7 +239,7 @@ impl Findings {
         let rate = table::bytes((bytes as f64 / self.seconds.max(0.001)) as u64);
         text += &format!("{} in {:.1} s, {rate}/s.\n", table::bytes(bytes), self.seconds);
         if damaged + unreadable + lost == 0 {
-            return text + "No damage was found.\n";
+            return text + if self.was_stopped { "No damage was found before.\n" } else { "No damage was found.\n" };
         }
         text + "Damage was found. What is damaged is never served; a running node gets it again from other nodes.\n"
     }
