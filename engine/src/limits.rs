@@ -54,6 +54,16 @@ pub const CLEAN_PRESSED_PERCENT: u64 = 90;
 pub const CHECKPOINT_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Checkpoints and recovery move bytes in chunks of this size.
 pub const CHUNK: usize = 1024 * 1024;
+/// An arc of the index with this many objects is split in two; rebuilding one takes a few milliseconds.
+pub const ARC_OBJECTS_MAX: usize = 48 * 1024;
+/// So many entries appended since the last run are written as a run; each takes about 130 bytes of memory until then.
+pub const RECENTS_MAX: usize = 32 * 1024;
+/// Runs merged into one of the next level: an entry is rewritten once a level, and there are fewer than this many of each.
+pub const RUN_FAN_IN: usize = 8;
+/// Largest read of a walk in one run. A walk holds one such buffer for each run.
+pub const WALK_CHUNK_BYTES: usize = 256 * 1024;
+/// Slots whose leases a sweep looks at in one turn (128 KiB of them).
+pub const SWEEP_QUANTUM_SLOTS: usize = 64 * 1024;
 /// Damaged objects that an inspection names, per shard.
 pub const DAMAGED_LISTED: usize = 1000;
 /// Shards in one store.
@@ -79,5 +89,8 @@ const _: () = assert!(SCRUB_RECHECKS_IN_FLIGHT < READS_IN_FLIGHT && SCRUB_CHUNK.
 const _: () = assert!(READS_IN_FLIGHT + BATCHES_IN_FLIGHT + 64 < RING_ENTRIES as usize);
 const _: () = assert!(LEASES_PER_REQUEST * 20 < VALUE_BYTES_MAX, "a lease record is no larger than a value");
 const _: () = assert!(MAIL_PER_TURN <= MAILBOX);
+const _: () = assert!(WALK_CHUNK_BYTES.is_multiple_of(BLOCK));
+const _: () = assert!(ARC_OBJECTS_MAX <= SWEEP_QUANTUM_SLOTS, "a quantum holds an arc, which is never cut");
+const _: () = assert!(RUN_FAN_IN >= 2);
 /// Largest file recovery reads into memory: a segment, or a checkpoint of the largest index.
 pub const FILE_BYTES_MAX: usize = 4 * SEGMENT_BYTES_MAX as usize;

@@ -9,8 +9,10 @@
 //! [`Operation::SyncDirectory`]. Everything else may be lost in any subset of 512-byte sectors. After a *failed* sync
 //! nothing may be assumed about what was written before it, and it must not be repeated as if a success would cover that.
 
+mod buffer;
 mod read_only;
 
+pub use buffer::{Buffer, Pool};
 pub(crate) use read_only::ReadOnly;
 
 use bytes::Bytes;

@@ -9,19 +9,23 @@
 //! `unsafe` in this crate is here: pushing entries whose buffers must stay alive until their completion
 //! (this file), and the mapping (`mapping`).
 
+pub mod ceiling;
+
 mod mapping;
+mod read;
 mod setup;
+mod write;
 
 pub use setup::Bell;
 pub(crate) use setup::{open_ring, pin_to_processor};
 
 use crate::disk::{Disk, DiskError, Done, FileName, Operation, Outcome, Token};
-use crate::limits::{BLOCK, RING_ENTRIES};
+use crate::limits::RING_ENTRIES;
 use crate::open_error::OpenError;
 use bytes::Bytes;
 use io_uring::{IoUring, opcode, squeue, types};
 use mapping::Mapping;
-use rkyv::util::AlignedVec;
+use read::Reading;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -31,6 +35,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use write::Writing;
 
 /// One shard's directory on io_uring.
 ///
@@ -57,17 +62,10 @@ struct Handle {
 
 /// What an operation in flight owns until the kernel is done with it.
 enum Flight {
-    Write { token: Token, cached: Arc<File>, direct: Option<Arc<File>>, offset: u64, bytes: Bytes, durable: bool },
-    Read { token: Token, file: Arc<File>, offset: u64, buffer: AlignedVec<BLOCK>, filled: usize, wanted: Wanted },
+    Write(Writing),
+    Read(Reading),
     Plain { token: Token, _file: Option<Arc<File>>, _path: Option<CString> },
     Bell { _count: Box<[u8; 8]> },
-}
-
-/// The part of an aligned read that was asked for.
-#[derive(Clone, Copy)]
-struct Wanted {
-    skip: usize,
-    length: usize,
 }
 
 impl RingDisk {
@@ -104,7 +102,7 @@ impl RingDisk {
             Operation::Write { file, offset, bytes, durable } => {
                 let handle = self.handle(file, false)?;
                 let (cached, direct) = (handle.cached.clone(), handle.direct.clone());
-                self.launch(Flight::Write { token, cached, direct, offset, bytes, durable }, entry_of);
+                self.launch(Flight::Write(Writing { token, cached, direct, offset, bytes, durable }), entry_of);
             }
             Operation::Read { file, offset, length, keep } => self.read(token, file, offset, length, keep)?,
             Operation::Sync { file } => {
@@ -118,20 +116,6 @@ impl RingDisk {
                 self.finish(token, Ok(Outcome::Listed(files)));
             }
         }
-        Ok(())
-    }
-
-    fn read(&mut self, token: Token, file: FileName, offset: u64, length: usize, keep: bool) -> Result<(), DiskError> {
-        let handle = self.handle(file, false)?;
-        let (file, start) = match &handle.direct {
-            Some(direct) if !keep => (direct.clone(), offset - offset % BLOCK as u64),
-            _ => (handle.cached.clone(), offset),
-        };
-        let skip = (offset - start) as usize;
-        let mut buffer = AlignedVec::new();
-        buffer.resize((skip + length).next_multiple_of(BLOCK), 0);
-        let wanted = Wanted { skip, length };
-        self.launch(Flight::Read { token, file, offset: start, buffer, filled: 0, wanted }, entry_of);
         Ok(())
     }
 
@@ -236,53 +220,17 @@ impl RingDisk {
         }
         let outcome = if result < 0 { Err(errno(-result)) } else { Ok(result as usize) };
         match flight {
-            Flight::Write { token, cached, direct, offset, bytes, durable } => match outcome {
-                Err(error) => self.finish(token, Err(error)),
-                Ok(written) if written == bytes.len() => self.finish(token, Ok(Outcome::Done)),
-                // Nothing written and no error is not something to repeat for ever.
-                Ok(0) => self.finish(token, Err(DiskError::Failed { errno: libc::EIO })),
-                Ok(written) => {
-                    let bytes = bytes.slice(written..);
-                    self.again(Flight::Write {
-                        token,
-                        cached,
-                        direct,
-                        offset: offset + written as u64,
-                        bytes,
-                        durable,
-                    });
-                }
+            Flight::Write(writing) => match outcome {
+                Err(error) => self.finish(writing.token, Err(error)),
+                Ok(written) => self.written(writing, written),
             },
-            Flight::Read { token, file, offset, buffer, filled, wanted } => match outcome {
-                Err(error) => self.finish(token, Err(error)),
-                Ok(more) => self.read_more(token, file, offset, buffer, filled, wanted, more),
+            Flight::Read(reading) => match outcome {
+                Err(error) => self.finish(reading.token, Err(error)),
+                Ok(more) => self.read_more(reading, more),
             },
             Flight::Plain { token, .. } => self.finish(token, outcome.map(|_| Outcome::Done)),
             Flight::Bell { .. } => unreachable!("dealt with above"),
         }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of one flight")]
-    fn read_more(
-        &mut self,
-        token: Token,
-        file: Arc<File>,
-        offset: u64,
-        buffer: AlignedVec<BLOCK>,
-        filled: usize,
-        wanted: Wanted,
-        more: usize,
-    ) {
-        let filled = filled + more;
-        let needed = wanted.skip + wanted.length;
-        // A direct read ends in the middle of a block only at the end of the file.
-        if more > 0 && filled < needed && filled.is_multiple_of(BLOCK) {
-            return self.again(Flight::Read { token, file, offset, buffer, filled, wanted });
-        }
-        let end = filled.min(needed);
-        let bytes = Bytes::from_owner(buffer);
-        let bytes = if end <= wanted.skip { Bytes::new() } else { bytes.slice(wanted.skip..end) };
-        self.finish(token, Ok(Outcome::Read(bytes)));
     }
 
     fn again(&mut self, flight: Flight) {
@@ -314,24 +262,8 @@ impl RingDisk {
 /// The entry of a read or write that lies where it will stay.
 fn entry_of(flight: &mut Flight) -> squeue::Entry {
     match flight {
-        Flight::Write { cached, direct, offset, bytes, durable, .. } => {
-            let aligned = (bytes.as_ptr() as usize).is_multiple_of(BLOCK)
-                && bytes.len().is_multiple_of(BLOCK)
-                && offset.is_multiple_of(BLOCK as u64);
-            let file = direct.as_ref().filter(|_| aligned).unwrap_or(cached);
-            let length = u32::try_from(bytes.len()).expect("a write is below 4 GiB");
-            opcode::Write::new(types::Fd(file.as_raw_fd()), bytes.as_ptr(), length)
-                .offset(*offset)
-                .rw_flags(if *durable { libc::RWF_DSYNC } else { 0 })
-                .build()
-        }
-        Flight::Read { file, offset, buffer, filled, .. } => {
-            let rest = &mut buffer[*filled..];
-            let length = u32::try_from(rest.len()).expect("a read is below 4 GiB");
-            opcode::Read::new(types::Fd(file.as_raw_fd()), rest.as_mut_ptr(), length)
-                .offset(*offset + *filled as u64)
-                .build()
-        }
+        Flight::Write(writing) => writing.entry(),
+        Flight::Read(reading) => reading.entry(),
         Flight::Plain { .. } | Flight::Bell { .. } => unreachable!("made where they are launched"),
     }
 }

@@ -13,6 +13,8 @@
 //! What lies behind: `upkeep` cleans segments, writes checkpoints and frees dead segments; `recovery` puts all of it
 //! together again when the store is opened. `scrub` reads sealed segments again to find rot before a reader does.
 
+pub(crate) mod arcs;
+mod bare_index;
 mod cleaning;
 mod commit;
 mod decide;
@@ -29,6 +31,7 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
+pub use bare_index::{BareIndex, Walked};
 pub(crate) use index::walk_order;
 pub(crate) use recovery::superblock;
 pub use recovery::{StoreError, create, open};

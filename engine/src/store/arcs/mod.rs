@@ -1,0 +1,449 @@
+//! The index: which record holds a key's object and until when, in about eleven bytes of memory an object.
+//!
+//! Sans I/O: nothing here reads, writes or knows a disk. The story, from small to large:
+//!
+//! - A [`Locator`] says in 48 bits where a record lies and what its segment is charged for it.
+//! - A [`Table`] holds tag, locator and lease of every object of one [`Arc`] of the ring. It knows no keys: it says where a key's
+//!   object *may* lie, and the record there confirms it.
+//! - Keys are found in order in sorted runs ([`crate::format::run`]) and, until a run is written, in the recents.
+//!   A [`Walk`] merges them and yields what is alive: an entry is, iff the table holds its locator.
+//! - Everything that needs keys is such a walk: scans, the edges of digests, expiry, writing and merging runs, and
+//!   the growing or splitting of an arc ([`Rebuild`]).
+//! - A [`Snapshot`] hands out all arcs as they were at one moment, one by one, while the index goes on changing.
+//!
+//! What the caller owes: a record's segment is announced ([`Index::set_generation`]) before an entry points there; one locator is
+//! one record as long as a slot holds it; a run is added only when durable, and what replaced an entry in a merge is durable
+//! before the merged runs go (otherwise a power cut could bring back an entry that no run names any more).
+//! For the same reason a merge during which a batch failed is thrown away: undoing may revive what it passed over.
+//!
+//! Invariants
+//! - The arcs tile the ring: the first begins at 0, the last ends at 2^64 − 1, each begins where the one before ended.
+//! - Each live entry is in the recents or in a run, with its locator, version and generation.
+//! - Digests sum up exactly the live entries.
+
+pub(crate) mod arc;
+pub(crate) mod codec;
+pub(crate) mod hash;
+pub(crate) mod locator;
+pub(crate) mod rebuild;
+mod recents;
+pub(crate) mod runs;
+pub(crate) mod snapshot;
+mod sweep;
+pub(crate) mod table;
+pub(crate) mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use crate::format::Damage;
+use crate::format::run::{Run, RunEntry};
+use crate::key::Key;
+use arc::{Arc, Digest, Known};
+use hash::{Hasher, KeyHash, keys_at, position};
+use locator::Locator;
+use recents::Recents;
+use runs::{MergePlan, Runs};
+use snapshot::Snapshot;
+use std::collections::{BTreeMap, BTreeSet};
+use table::Table;
+use walk::Entry;
+
+/// What an index is held to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// The store's secret seed.
+    pub(crate) seed: u64,
+    /// Seed of digest elements; stores that compare digests share it.
+    pub(crate) digest_seed: u64,
+    /// An arc with this many objects is split.
+    pub(crate) arc_objects_max: usize,
+    /// So many recents are worth a run.
+    pub(crate) recents_max: usize,
+    /// Runs merged at once.
+    pub(crate) fan_in: usize,
+    /// Bits of a tag: 16, except in tests that want false matches.
+    pub(crate) tag_bits: u32,
+}
+
+/// Where the index looks for a key: enough to extend its lease or to remove it when the log is replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) position: u64,
+    pub(crate) hash: KeyHash,
+}
+
+/// One shard's index. See the module.
+#[derive(Debug)]
+pub(crate) struct Index {
+    settings: Settings,
+    hasher: Hasher,
+    /// In the order of the ring.
+    arcs: Vec<Arc>,
+    recents: Recents,
+    runs: Runs,
+    /// The generation of each segment in use.
+    generations: Vec<Option<u32>>,
+    objects: usize,
+    /// Counts changes of recents and runs, so that walks notice.
+    sources_state: u64,
+    /// Where arcs begin whose tables have become too small or much too large.
+    misfits: BTreeSet<u64>,
+    snapshot: Option<Snapshot>,
+    snapshots: u64,
+}
+
+impl Index {
+    /// An empty index: one small arc around the ring.
+    pub(crate) fn new(settings: Settings) -> Index {
+        let table = Table::new(rebuild::slots_for(0, &settings), 0);
+        Index::of_arcs(settings, vec![Arc::new(0, u64::MAX, table)])
+    }
+
+    /// The index of a checkpoint: its arcs in any order, and its recents. Segments and runs are announced afterwards.
+    pub(crate) fn restore(settings: Settings, mut arcs: Vec<Arc>, recents: &[RunEntry]) -> Result<Index, Damage> {
+        arcs.sort_unstable_by_key(|arc| arc.low);
+        let begins =
+            arcs.first().is_some_and(|arc| arc.low == 0) && arcs.last().is_some_and(|arc| arc.high == u64::MAX);
+        let follows = arcs.windows(2).all(|pair| pair[0].high.checked_add(1) == Some(pair[1].low));
+        if !begins || !follows {
+            return Err(Damage::Checksum);
+        }
+        let mut index = Index::of_arcs(settings, arcs);
+        recents.iter().for_each(|entry| index.recents.insert(entry));
+        index.objects = index.arcs.iter().map(|arc| arc.table.len()).sum();
+        index.misfits =
+            index.arcs.iter().filter(|arc| rebuild::is_misfit(&arc.table, &settings)).map(|arc| arc.low).collect();
+        Ok(index)
+    }
+
+    fn of_arcs(settings: Settings, arcs: Vec<Arc>) -> Index {
+        assert!(settings.arc_objects_max >= 2);
+        assert!(settings.recents_max >= 1);
+        Index {
+            settings,
+            hasher: Hasher::new(settings.seed, settings.digest_seed, settings.tag_bits),
+            arcs,
+            recents: Recents::default(),
+            runs: Runs::default(),
+            generations: Vec::new(),
+            objects: 0,
+            sources_state: 0,
+            misfits: BTreeSet::new(),
+            snapshot: None,
+            snapshots: 0,
+        }
+    }
+
+    /// What the index is held to.
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Objects in the index.
+    pub(crate) fn len(&self) -> usize {
+        self.objects
+    }
+
+    /// The arcs, in the order of the ring.
+    pub(crate) fn arcs(&self) -> &[Arc] {
+        &self.arcs
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn bytes(&self) -> usize {
+        let arcs: usize = self.arcs.iter().map(Arc::bytes).sum();
+        let fences: usize = self.runs.as_slice().iter().map(|run| run.fences.capacity() * 8 + size_of::<Run>()).sum();
+        let generations = self.generations.capacity() * size_of::<Option<u32>>();
+        arcs + self.recents.bytes() + fences + generations + self.snapshot.as_ref().map_or(0, Snapshot::bytes)
+    }
+
+    /// A segment is in use with this generation, or no longer.
+    pub(crate) fn set_generation(&mut self, segment: u16, generation: Option<u32>) {
+        let segment = usize::from(segment);
+        if self.generations.len() <= segment {
+            self.generations.resize(segment + 1, None);
+        }
+        self.generations[segment] = generation;
+    }
+
+    /// Where the index looks for a key.
+    pub(crate) fn address(&self, key: &Key) -> Address {
+        Address { position: position(key), hash: self.hasher.hash(key) }
+    }
+
+    /// What an object adds to digests.
+    pub(crate) fn element(&self, key: &Key, version: u64) -> u128 {
+        self.hasher.element(key, version)
+    }
+
+    // What is known of a key.
+
+    /// The key's object, if it is among the recents: exact, no record need be read.
+    pub(crate) fn recent(&self, key: &Key) -> Option<Entry> {
+        let found = self.recents.get(key)?;
+        let tick = self.live_tick(&found)?;
+        let RunEntry { key, version, locator, length, generation } = found;
+        Some(Entry { key, version, locator, length, generation, tick })
+    }
+
+    /// Where the key's object may lie, and until when its lease would run. The record there must confirm it: others share the tag.
+    pub(crate) fn candidates(&self, key: &Key) -> impl Iterator<Item = (Locator, u32)> + '_ {
+        let Address { position, hash } = self.address(key);
+        self.arc(position).table.candidates(hash)
+    }
+
+    /// The end of the lease of the key's object, if its record is the one at `locator`.
+    pub(crate) fn tick_of(&self, key: &Key, locator: Locator) -> Option<u32> {
+        let Address { position, hash } = self.address(key);
+        self.arc(position).table.tick_of(hash, locator)
+    }
+
+    /// The end of an entry's lease, if the entry is alive.
+    pub(crate) fn live_tick(&self, entry: &RunEntry) -> Option<u32> {
+        let generation = self.generations.get(usize::from(entry.locator.segment())).copied().flatten();
+        if generation != Some(entry.generation) {
+            return None;
+        }
+        self.tick_of(&entry.key, entry.locator)
+    }
+
+    /// Whether a new object at the key's position would find room. While it would not, puts there wait for a rebuild.
+    pub(crate) fn has_room(&self, key: &Key) -> bool {
+        rebuild::has_room(&self.arc(position(key)).table, &self.settings)
+    }
+
+    // Changes.
+
+    /// Adds an object. It always succeeds, so that what was decided, replayed or is undone can be applied; see
+    /// [`Index::has_room`] for what is to be decided.
+    pub(crate) fn insert(&mut self, entry: &RunEntry, tick: u32) {
+        self.assert_in_use(entry);
+        let known = self.known(entry);
+        let arc = self.change(known.position);
+        arc.table.insert(known.hash, known.locator, tick);
+        arc.digest.add(known.element);
+        arc.note(known);
+        self.objects += 1;
+        self.remember(entry);
+        self.measure(known.position);
+    }
+
+    /// Points a key's object at a new record: of a newer version, or a survivor of cleaning. Its lease stays, unless `tick` is
+    /// later. Returns the lease's end before, or `None` if `old` is not the key's record.
+    pub(crate) fn replace(&mut self, old: Locator, old_version: u64, entry: &RunEntry, tick: u32) -> Option<u32> {
+        self.assert_in_use(entry);
+        let known = self.known(entry);
+        let old_element = self.hasher.element(&entry.key, old_version);
+        let arc = self.change(known.position);
+        let before = arc.table.relocate(known.hash, old, known.locator, tick)?;
+        arc.digest.subtract(old_element);
+        arc.digest.add(known.element);
+        arc.note(known);
+        self.remember(entry);
+        Some(before)
+    }
+
+    /// Removes a key's object. Returns the end of its lease, or `None` if `locator` is not the key's record.
+    pub(crate) fn remove(&mut self, key: &Key, version: u64, locator: Locator) -> Option<u32> {
+        let Address { position, hash } = self.address(key);
+        let element = self.hasher.element(key, version);
+        let tick = self.take_out(position, hash, locator, element)?;
+        self.recents.forget(key, locator);
+        self.sources_state += 1;
+        Some(tick)
+    }
+
+    /// Removes what a row of an expiry record names, when the log is replayed.
+    pub(crate) fn remove_at(&mut self, row: &codec::ExpiryRow) -> Option<u32> {
+        let tick = self.take_out(row.position, row.hash, row.locator, row.element)?;
+        let (low, high) = keys_at(row.position, row.position);
+        self.recents.forget_between(low, high, row.locator);
+        self.sources_state += 1;
+        Some(tick)
+    }
+
+    /// The row that removes an entry when the log is replayed.
+    pub(crate) fn expiry_row(&self, entry: &Entry) -> codec::ExpiryRow {
+        let Address { position, hash } = self.address(&entry.key);
+        let element = self.hasher.element(&entry.key, entry.version);
+        codec::ExpiryRow { position, hash, locator: entry.locator, element }
+    }
+
+    /// Extends the lease of everything that may be the key's, and returns how many that were. It never shortens one.
+    pub(crate) fn extend(&mut self, address: Address, tick: u32) -> usize {
+        self.change(address.position).table.extend(address.hash, tick)
+    }
+
+    // Runs.
+
+    /// Recents that are in no run and in none being written.
+    pub(crate) fn recents_len(&self) -> usize {
+        self.recents.len()
+    }
+
+    /// Whether the recents are worth a run, and none is being written. They must be durable when it is begun.
+    pub(crate) fn is_run_due(&self) -> bool {
+        self.recents.len() >= self.settings.recents_max && self.recents.frozen_len() == 0
+    }
+
+    /// Begins a run: the recents of now will be in it, see [`walk::Walk::of_frozen`].
+    pub(crate) fn freeze_recents(&mut self) {
+        self.recents.freeze();
+        self.sources_state += 1;
+    }
+
+    /// Ends a run that came to nothing: its entries are recents again.
+    pub(crate) fn thaw_recents(&mut self) {
+        self.recents.thaw();
+        self.sources_state += 1;
+    }
+
+    /// The frozen recents are durable in this run, or none of them was alive.
+    pub(crate) fn add_run(&mut self, run: Option<Run>) {
+        self.recents.drop_frozen();
+        self.exchange_runs(run, &[]);
+    }
+
+    /// A merge is durable: its run takes the place of those it was made of.
+    pub(crate) fn finish_merge(&mut self, run: Option<Run>, merged: &[u32]) {
+        self.exchange_runs(run, merged);
+    }
+
+    /// Takes in the runs found in the directory. Returns those that can be unlinked, because a merge has taken their place.
+    pub(crate) fn adopt_runs(&mut self, found: Vec<Run>) -> Vec<u32> {
+        let superseded = runs::superseded(&found);
+        for run in found.into_iter().filter(|run| !superseded.contains(&run.number)) {
+            self.exchange_runs(Some(run), &[]);
+        }
+        superseded
+    }
+
+    /// The runs, oldest first.
+    pub(crate) fn runs(&self) -> &[Run] {
+        self.runs.as_slice()
+    }
+
+    /// What is best merged next.
+    pub(crate) fn merge_plan(&self) -> Option<MergePlan> {
+        let slack = 4 * self.settings.recents_max as u64;
+        self.runs.merge_plan(self.settings.fan_in, self.objects as u64, slack)
+    }
+
+    /// All recents, for a checkpoint: what the log before it brought and no durable run holds.
+    pub(crate) fn recents(&self) -> impl Iterator<Item = RunEntry> + '_ {
+        self.recents.iter()
+    }
+
+    /// Changes whenever walks must find their places anew.
+    pub(crate) fn sources_state(&self) -> u64 {
+        self.sources_state
+    }
+
+    // Sums.
+
+    /// The digest of the objects between two placement ids, both included, as far as whole arcs hold them; and the ranges of keys at
+    /// the edges that are still to be walked and added ([`Digest::add`] with [`Index::element`]).
+    pub(crate) fn digest(&self, from: [u8; 20], to: [u8; 20]) -> (Digest, Vec<(Key, Key)>) {
+        let (mut digest, mut edges) = (Digest::default(), Vec::new());
+        let (low, high) = (Key::lowest(from), Key::highest(to));
+        if from <= to {
+            self.digest_between(low, high, &mut digest, &mut edges);
+        } else {
+            self.digest_between(low, Key::highest([0xff; 20]), &mut digest, &mut edges);
+            self.digest_between(Key::lowest([0; 20]), high, &mut digest, &mut edges);
+        }
+        (digest, edges)
+    }
+
+    fn digest_between(&self, low: Key, high: Key, digest: &mut Digest, edges: &mut Vec<(Key, Key)>) {
+        let (first, last) = (self.arc_at(position(&low)), self.arc_at(position(&high)));
+        for arc in &self.arcs[first..=last] {
+            let (arc_low, arc_high) = keys_at(arc.low, arc.high);
+            if low <= arc_low && arc_high <= high {
+                digest.join(arc.digest);
+            } else if arc.digest.count > 0 {
+                edges.push((low.max(arc_low), high.min(arc_high)));
+            }
+        }
+    }
+
+    /// Live bytes of every segment, counted anew from the slots: what the store's own accounts must agree with.
+    pub(crate) fn live_bytes(&self) -> BTreeMap<u16, u64> {
+        let mut live = BTreeMap::new();
+        for (locator, _) in self.arcs.iter().flat_map(|arc| arc.table.iter()) {
+            *live.entry(locator.segment()).or_insert(0) += locator.bytes();
+        }
+        live
+    }
+
+    /// Panics unless the invariants hold that can be seen without keys. Reads everything.
+    pub(crate) fn check(&self) {
+        self.arcs.iter().for_each(Arc::check);
+        assert_eq!(self.arcs[0].low, 0);
+        assert_eq!(self.arcs[self.arcs.len() - 1].high, u64::MAX);
+        assert!(self.arcs.windows(2).all(|pair| pair[0].high + 1 == pair[1].low), "the arcs tile the ring");
+        assert_eq!(self.objects, self.arcs.iter().map(|arc| arc.table.len()).sum::<usize>());
+    }
+
+    /// The number of the arc that a position lies in.
+    fn arc_at(&self, position: u64) -> usize {
+        self.arcs.partition_point(|arc| arc.low <= position) - 1
+    }
+
+    fn arc(&self, position: u64) -> &Arc {
+        &self.arcs[self.arc_at(position)]
+    }
+
+    /// The arc at a position, about to be changed: a snapshot that has not come to it takes its copy first.
+    fn change(&mut self, position: u64) -> &mut Arc {
+        let at = self.arc_at(position);
+        let arc = &mut self.arcs[at];
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.save(arc);
+        }
+        arc
+    }
+
+    fn take_out(&mut self, position: u64, hash: KeyHash, locator: Locator, element: u128) -> Option<u32> {
+        let arc = self.change(position);
+        let tick = arc.table.remove(hash, locator)?;
+        arc.digest.subtract(element);
+        self.objects -= 1;
+        self.measure(position);
+        Some(tick)
+    }
+
+    fn remember(&mut self, entry: &RunEntry) {
+        self.recents.insert(entry);
+        self.sources_state += 1;
+    }
+
+    /// Notes whether the table at a position has come to need a rebuild.
+    fn measure(&mut self, position: u64) {
+        let arc = &self.arcs[self.arc_at(position)];
+        let low = arc.low;
+        if rebuild::is_misfit(&arc.table, &self.settings) {
+            self.misfits.insert(low);
+        } else {
+            self.misfits.remove(&low);
+        }
+    }
+
+    fn exchange_runs(&mut self, run: Option<Run>, replaced: &[u32]) {
+        self.runs.remove(replaced);
+        if let Some(run) = run {
+            self.runs.add(run);
+        }
+        self.sources_state += 1;
+    }
+
+    fn known(&self, entry: &RunEntry) -> Known {
+        self.hasher.known(&entry.key, entry.version, entry.locator)
+    }
+
+    fn assert_in_use(&self, entry: &RunEntry) {
+        let generation = self.generations.get(usize::from(entry.locator.segment())).copied().flatten();
+        assert_eq!(generation, Some(entry.generation), "an entry points into a segment in use");
+    }
+}

@@ -1,0 +1,178 @@
+//! Rebuilding an arc: a larger or smaller table, or two arcs instead of one.
+//!
+//! A table does not know the whole hashes of its entries, so a walk over the arc collects them. The arc serves and
+//! changes meanwhile; only what is *added* to it is noted. When the walk has ended, the table as it then is says which of the
+//! collected entries are alive and until when: what was removed is no longer in it, leases are read there, and what was added is
+//! in the notes. So nothing is replayed and nothing can be missed, and the exchange is one step.
+//!
+//! If an entry of the table is neither in the walk nor in the notes (its page of a run is damaged), the rebuild says which
+//! records it lacks. They hold their keys themselves: the caller reads them and adds them, or removes what cannot be read.
+
+use super::arc::{Arc, Digest, Known};
+use super::hash::{BUCKET, Hasher};
+use super::locator::Locator;
+use super::table::Table;
+use super::walk::Entry;
+use super::{Index, Settings};
+use crate::key::Key;
+
+/// A table this full (in per mille of its slots) is rebuilt: beyond, entries begin to find no place.
+const FULL: usize = 950;
+/// A table is made so large that its entries fill it to this: it grows by about an eighth.
+const FRESH: usize = 845;
+/// A table emptier than this is rebuilt smaller.
+const EMPTY: usize = 400;
+/// Small arcs grow by at least this share of the largest, and keep a stash of at least half of that.
+const STEP_SHARE: usize = 32;
+
+/// Slots of a new table for so many entries.
+pub(super) fn slots_for(entries: usize, settings: &Settings) -> usize {
+    let step = settings.arc_objects_max / STEP_SHARE;
+    let slots = (entries * 1000).div_ceil(FRESH).max(entries + step);
+    // No larger than the arc may ever need, unless it could not be split and has to grow beyond.
+    let most = (settings.arc_objects_max * 1000).div_ceil(FULL);
+    let slots = if entries < settings.arc_objects_max { slots.min(most) } else { slots };
+    slots.max(1).next_multiple_of(BUCKET)
+}
+
+/// Whether a table should be rebuilt.
+pub(super) fn is_misfit(table: &Table, settings: &Settings) -> bool {
+    let (entries, slots) = (table.len(), table.slots());
+    entries * 1000 >= slots * FULL || (entries * 1000 < slots * EMPTY && slots_for(entries, settings) * 2 <= slots)
+}
+
+/// Whether a table takes another entry: its stash is bounded, since it costs four times as much as slots.
+pub(super) fn has_room(table: &Table, settings: &Settings) -> bool {
+    table.stash.len() < (table.slots() / STEP_SHARE).max(settings.arc_objects_max / STEP_SHARE / 2).max(1)
+}
+
+/// A rebuild under way.
+#[derive(Debug)]
+pub(crate) struct Rebuild {
+    /// The arc's positions, to be walked.
+    pub(crate) low: u64,
+    pub(crate) high: u64,
+    hasher: Hasher,
+    known: Vec<Known>,
+}
+
+impl Rebuild {
+    /// Adds what the walk met.
+    pub(crate) fn add(&mut self, entry: &Entry) {
+        self.add_record(&entry.key, entry.version, entry.locator);
+    }
+
+    /// Adds what a record says of itself: one that [`Index::finish_rebuild`] lacked.
+    pub(crate) fn add_record(&mut self, key: &Key, version: u64, locator: Locator) {
+        self.known.push(self.hasher.known(key, version, locator));
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.known.capacity() * size_of::<Known>()
+    }
+}
+
+/// Why a rebuild could not be finished: entries of the table that nothing was known of.
+#[derive(Debug)]
+pub(crate) struct Lacking {
+    pub(crate) rebuild: Rebuild,
+    pub(crate) records: Vec<Locator>,
+}
+
+impl Index {
+    /// Begins the rebuild that is most urgent, if there is one that has not begun.
+    pub(crate) fn begin_rebuild(&mut self) -> Option<Rebuild> {
+        let at = self.misfits.iter().map(|low| self.arc_at(*low)).find(|at| self.arcs[*at].noted.is_none())?;
+        let arc = &mut self.arcs[at];
+        arc.noted = Some(Vec::new());
+        let known = Vec::with_capacity(arc.table.len());
+        Some(Rebuild { low: arc.low, high: arc.high, hasher: self.hasher, known })
+    }
+
+    /// Gives up a rebuild; the arc stays as it is, and is due again.
+    pub(crate) fn abandon_rebuild(&mut self, rebuild: &Rebuild) {
+        let at = self.arc_at(rebuild.low);
+        self.arcs[at].noted = None;
+    }
+
+    /// Puts the new table or the two new arcs in the place of the arc that was walked.
+    pub(crate) fn finish_rebuild(&mut self, mut rebuild: Rebuild) -> Result<(), Lacking> {
+        let at = self.arc_at(rebuild.low);
+        let arc = &mut self.arcs[at];
+        assert_eq!((arc.low, arc.high), (rebuild.low, rebuild.high));
+        let noted = arc.noted.as_mut().expect("a rebuild that began and has not ended");
+        rebuild.known.append(noted);
+        let alive = alive(arc, &mut rebuild.known);
+        if alive.len() < arc.table.len() {
+            let records = lacking(arc, &alive);
+            return Err(Lacking { rebuild, records });
+        }
+        let fresh = build(arc, alive, &self.settings);
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.save(arc);
+        }
+        self.misfits.remove(&rebuild.low);
+        let stamp = arc.snapshot;
+        let lows: Vec<u64> = fresh.iter().map(|arc| arc.low).collect();
+        self.arcs.splice(at..=at, fresh.into_iter().map(|arc| Arc { snapshot: stamp, ..arc }));
+        lows.into_iter().for_each(|low| self.measure(low));
+        Ok(())
+    }
+}
+
+/// Those of the entries that the arc's table still holds, with their leases. The notes come last in `known`: where a locator was
+/// used twice in the meantime, the later record is the one that lies there.
+fn alive(arc: &Arc, known: &mut Vec<Known>) -> Vec<(Known, u32)> {
+    known.reverse();
+    known.sort_by_key(|known| known.locator);
+    known.dedup_by_key(|known| known.locator);
+    let tick_of = |known: &Known| arc.table.tick_of(known.hash, known.locator);
+    known.iter().filter_map(|known| tick_of(known).map(|tick| (*known, tick))).collect()
+}
+
+fn lacking(arc: &Arc, alive: &[(Known, u32)]) -> Vec<Locator> {
+    let held = |locator: &Locator| alive.binary_search_by_key(locator, |(known, _)| known.locator).is_ok();
+    arc.table.iter().map(|(locator, _)| locator).filter(|locator| !held(locator)).collect()
+}
+
+/// One or two arcs for the entries of `arc`.
+fn build(arc: &Arc, mut alive: Vec<(Known, u32)>, settings: &Settings) -> Vec<Arc> {
+    alive.sort_unstable_by_key(|(known, _)| known.position);
+    let fresh = match split_at(&alive, settings) {
+        Some(middle) => {
+            let upper = alive.split_off(alive.partition_point(|(known, _)| known.position < middle));
+            vec![fill(arc.low, middle - 1, &alive, settings), fill(middle, arc.high, &upper, settings)]
+        }
+        None => vec![fill(arc.low, arc.high, &alive, settings)],
+    };
+    let mut digest = Digest::default();
+    fresh.iter().for_each(|arc| digest.join(arc.digest));
+    assert_eq!(digest, arc.digest, "an arc's digest is that of its entries");
+    fresh
+}
+
+/// Where the upper half begins, if there are enough entries for two arcs and they do not all share one position.
+fn split_at(alive: &[(Known, u32)], settings: &Settings) -> Option<u64> {
+    if alive.len() < settings.arc_objects_max {
+        return None;
+    }
+    let first = alive[0].0.position;
+    let middle = alive[alive.len() / 2].0.position;
+    if middle > first {
+        return Some(middle);
+    }
+    alive.iter().map(|(known, _)| known.position).find(|position| *position > first)
+}
+
+fn fill(low: u64, high: u64, alive: &[(Known, u32)], settings: &Settings) -> Arc {
+    let (soonest, latest) =
+        alive.iter().fold((u32::MAX, 0), |(soonest, latest), (_, tick)| (soonest.min(*tick), latest.max(*tick)));
+    let around = if alive.is_empty() { 0 } else { soonest + (latest - soonest) / 2 };
+    let mut arc = Arc::new(low, high, Table::new(slots_for(alive.len(), settings), around));
+    for (known, tick) in alive {
+        arc.table.insert(known.hash, known.locator, *tick);
+        arc.digest.add(known.element);
+    }
+    arc
+}

@@ -1,0 +1,119 @@
+//! What the runs do not hold yet: entries appended since the last run was written, in order of their keys.
+//!
+//! Two maps. New entries go to `open`. When it is full, and what is in it durable, it becomes `frozen`: from then on it is written
+//! to a run, and when that run is durable and has been added to the index, it is dropped. Both are read all the while.
+//!
+//! An entry here is not more alive than one in a run: the table decides. But it knows its whole key, so that a recent
+//! object is found without reading its record.
+
+use crate::format::run::RunEntry;
+use crate::key::Key;
+use crate::store::arcs::locator::Locator;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// An entry without its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Recent {
+    version: u64,
+    locator: Locator,
+    length: u32,
+    generation: u32,
+}
+
+impl Recent {
+    fn entry(self, key: Key) -> RunEntry {
+        let Recent { version, locator, length, generation } = self;
+        RunEntry { key, version, locator, length, generation }
+    }
+}
+
+/// The entries that are in no run.
+#[derive(Debug, Default)]
+pub(crate) struct Recents {
+    open: BTreeMap<Key, Recent>,
+    frozen: BTreeMap<Key, Recent>,
+}
+
+impl Recents {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn frozen_len(&self) -> usize {
+        self.frozen.len()
+    }
+
+    pub(super) fn insert(&mut self, entry: &RunEntry) {
+        let RunEntry { key, version, locator, length, generation } = *entry;
+        self.open.insert(key, Recent { version, locator, length, generation });
+    }
+
+    /// The newest entry of this key, which may be dead.
+    pub(super) fn get(&self, key: &Key) -> Option<RunEntry> {
+        let recent = self.open.get(key).or_else(|| self.frozen.get(key))?;
+        Some(recent.entry(*key))
+    }
+
+    /// The entry of a key with this locator, in either map.
+    pub(super) fn get_at(&self, key: &Key, locator: Locator) -> Option<RunEntry> {
+        let found = [&self.open, &self.frozen].into_iter().filter_map(|map| map.get(key));
+        found.map(|recent| recent.entry(*key)).find(|entry| entry.locator == locator)
+    }
+
+    /// Forgets a dead entry. One in `frozen` stays: it is dropped with all the others.
+    pub(super) fn forget(&mut self, key: &Key, locator: Locator) {
+        if self.open.get(key).is_some_and(|recent| recent.locator == locator) {
+            self.open.remove(key);
+        }
+    }
+
+    /// Forgets a dead entry of which only its range of keys is known.
+    pub(super) fn forget_between(&mut self, low: Key, high: Key, locator: Locator) {
+        let found = self.open.range(low..=high).find(|(_, recent)| recent.locator == locator).map(|(key, _)| *key);
+        if let Some(key) = found {
+            self.open.remove(&key);
+        }
+    }
+
+    /// The first entries in `open` and in `frozen` at or behind a key.
+    pub(super) fn first(&self, which: Which, from: Bound<Key>) -> Option<RunEntry> {
+        let map = match which {
+            Which::Open => &self.open,
+            Which::Frozen => &self.frozen,
+        };
+        map.range((from, Bound::Unbounded)).next().map(|(key, recent)| recent.entry(*key))
+    }
+
+    pub(super) fn freeze(&mut self) {
+        assert!(self.frozen.is_empty(), "one run is written from memory at a time");
+        self.frozen = std::mem::take(&mut self.open);
+    }
+
+    /// Takes back what was frozen: no run came of it.
+    pub(super) fn thaw(&mut self) {
+        let newer = std::mem::replace(&mut self.open, std::mem::take(&mut self.frozen));
+        self.open.extend(newer);
+    }
+
+    pub(super) fn drop_frozen(&mut self) {
+        self.frozen.clear();
+    }
+
+    /// All entries; where both maps have a key, the newer one last.
+    pub(super) fn iter(&self) -> impl Iterator<Item = RunEntry> + '_ {
+        self.frozen.iter().chain(&self.open).map(|(key, recent)| recent.entry(*key))
+    }
+
+    /// Bytes held, with the usual slack of tree nodes.
+    pub(super) fn bytes(&self) -> usize {
+        (self.open.len() + self.frozen.len()) * (size_of::<Key>() + size_of::<Recent>()) * 3 / 2
+    }
+}
+
+/// One of the two maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Open,
+    Frozen,
+}

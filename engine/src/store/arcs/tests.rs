@@ -1,0 +1,507 @@
+//! Goal: whatever happens in whatever order, the index agrees with a map. Method: a random life of an index with tiny arcs, runs and
+//! tags beside an ordered map of what should be there; puts, newer versions, moves, removals, leases, expiry, segments that
+//! are used again, and, begun and ended at any moment between them, runs, merges, rebuilds, snapshots and walks.
+//!
+//! What is not checked here: that records confirm candidates, and that what is on disk is durable; that is the store's.
+
+use super::arc::Digest;
+use super::codec::{ExpiryRow, decode_arc, decode_recents, encode_recents};
+use super::locator::Locator;
+use super::rebuild::Rebuild;
+use super::runs::MergePlan;
+use super::walk::{Entry, Step, Walk};
+use super::{Index, Settings};
+use crate::format::run::{RunEntry, RunWriter};
+use crate::key::Key;
+use crate::store::bare_index::Shelf;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const SEED: u64 = 11;
+const SEGMENTS: u16 = 12;
+
+fn tiny(tag_bits: u32) -> Settings {
+    Settings { seed: SEED, digest_seed: 3, arc_objects_max: 32, recents_max: 16, fan_in: 2, tag_bits }
+}
+
+/// SplitMix64: the whole life follows from its seed.
+pub(super) struct Chance(pub(super) u64);
+
+impl Chance {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, from: impl ExactSizeIterator<Item = T>) -> Option<T> {
+        let mut from = from;
+        let length = from.len();
+        if length == 0 { None } else { from.nth(self.below(length)) }
+    }
+
+    /// Placements cluster: few first bytes, so that many keys share an arc and some a position.
+    fn key(&mut self) -> Key {
+        let mut key = Key { placement: [0; 20], name: [0; 32], kind: 1 };
+        key.placement[0] = self.below(16) as u8 * 16;
+        key.placement[7] = self.below(8) as u8;
+        key.placement[15] = self.below(4) as u8;
+        key.name[0] = self.below(3) as u8;
+        key
+    }
+
+    /// Mostly near, sometimes further from the rest than 16 bits of ticks reach.
+    fn tick(&mut self) -> u32 {
+        let near = 1_000_000 + self.below(500) as u32;
+        match self.below(12) {
+            0 => near + 60_000,
+            1 => near + 200_000,
+            2 => near - 200_000,
+            3 => u32::MAX - self.below(2) as u32,
+            _ => near,
+        }
+    }
+}
+
+/// What the index should hold.
+type Model = BTreeMap<Key, Entry>;
+
+/// How much of what matters really happened.
+#[derive(Debug, Default)]
+struct Coverage {
+    splits: usize,
+    rebuilds: usize,
+    runs: usize,
+    merges: usize,
+    far: usize,
+    stashed: usize,
+    false_matches: usize,
+    recycled: usize,
+    expired: usize,
+}
+
+/// Something that takes time, and during which the index changes.
+enum Work {
+    Run { walk: Walk, writer: RunWriter },
+    Merge { walk: Walk, writer: RunWriter, plan: MergePlan },
+    Rebuild { walk: Walk, rebuild: Rebuild },
+    Snapshot { arcs: Vec<Vec<u8>>, recents: Vec<u8>, model: Model, generations: Vec<Option<u32>> },
+    Scan { walk: Walk, met: Vec<Entry>, always: BTreeSet<(Key, u64)> },
+}
+
+struct Life {
+    chance: Chance,
+    index: Index,
+    shelf: Shelf,
+    model: Model,
+    generations: Vec<Option<u32>>,
+    /// The next record's place.
+    segment: u16,
+    offset: u32,
+    work: Vec<Work>,
+    coverage: Coverage,
+}
+
+impl Life {
+    fn new(seed: u64, tag_bits: u32) -> Life {
+        let mut life = Life {
+            chance: Chance(seed),
+            index: Index::new(tiny(tag_bits)),
+            shelf: Shelf::new(SEED),
+            model: Model::new(),
+            generations: vec![None; usize::from(SEGMENTS)],
+            segment: 0,
+            offset: 0,
+            work: Vec::new(),
+            coverage: Coverage::default(),
+        };
+        life.open_segment(0);
+        life
+    }
+
+    fn open_segment(&mut self, segment: u16) {
+        let held = &mut self.generations[usize::from(segment)];
+        self.coverage.recycled += usize::from(held.is_some());
+        *held = Some(held.map_or(1, |generation| generation + 1));
+        self.index.set_generation(segment, *held);
+        (self.segment, self.offset) = (segment, 64);
+    }
+
+    /// A place for a record, in a segment nothing points to if the present one is full.
+    fn place(&mut self, length: u32) -> Option<(Locator, u32)> {
+        if self.offset > 40 * 64 {
+            let used: BTreeSet<u16> = self.model.values().map(|entry| entry.locator.segment()).collect();
+            let free = (0..SEGMENTS).find(|segment| !used.contains(segment) && *segment != self.segment)?;
+            self.open_segment(free);
+        }
+        let locator = Locator::new(self.segment, self.offset, length + 128);
+        self.offset += 64;
+        Some((locator, self.generations[usize::from(self.segment)].expect("an open segment")))
+    }
+
+    fn step(&mut self) {
+        self.shelf.sequence += 1;
+        match self.chance.below(24) {
+            0..=7 => self.put(),
+            8 => self.move_record(),
+            9..=10 => self.remove(),
+            11..=13 => self.touch(),
+            14 => self.expire(),
+            15..=16 => self.begin_work(),
+            17..=21 => self.go_on(),
+            22 => self.scan(),
+            _ => self.digest(),
+        }
+        while !self.model.is_empty() && self.index.misfits.len() > 3 && self.work.is_empty() {
+            self.rebuild_now();
+        }
+    }
+
+    fn put(&mut self) {
+        let (key, tick, length) = (self.chance.key(), self.chance.tick(), self.chance.below(3000) as u32);
+        if !self.index.has_room(&key) {
+            return;
+        }
+        let Some((locator, generation)) = self.place(length) else { return self.expire() };
+        let held = self.model.get(&key).copied();
+        let version = held.map_or(0, |held| held.version + 1);
+        let entry = RunEntry { key, version, locator, length, generation };
+        let end = match held {
+            Some(held) => {
+                assert_eq!(self.index.replace(held.locator, held.version, &entry, tick), Some(held.tick));
+                held.tick.max(tick)
+            }
+            None => {
+                self.index.insert(&entry, tick);
+                tick
+            }
+        };
+        self.model.insert(key, Entry { key, version, locator, length, generation, tick: end });
+        if held.is_none() && self.chance.below(8) == 0 {
+            // The batch fails: undone.
+            assert_eq!(self.index.remove(&key, version, locator), Some(end));
+            self.model.remove(&key);
+        }
+    }
+
+    /// As cleaning does: same version, another place.
+    fn move_record(&mut self) {
+        let Some(held) = self.chance.pick(self.model.values().copied().collect::<Vec<_>>().into_iter()) else { return };
+        let Some((locator, generation)) = self.place(held.length) else { return };
+        let entry = RunEntry { key: held.key, version: held.version, locator, length: held.length, generation };
+        assert_eq!(self.index.replace(held.locator, held.version, &entry, 0), Some(held.tick));
+        assert_eq!(self.index.replace(held.locator, held.version, &entry, 0), None, "it is no longer there");
+        self.model.insert(held.key, Entry { locator, generation, ..held });
+    }
+
+    fn remove(&mut self) {
+        let Some(held) = self.chance.pick(self.model.values().copied().collect::<Vec<_>>().into_iter()) else { return };
+        if self.chance.below(2) == 0 {
+            assert_eq!(self.index.remove(&held.key, held.version, held.locator), Some(held.tick));
+        } else {
+            let row = self.index.expiry_row(&held).encode();
+            let rows: Vec<ExpiryRow> = ExpiryRow::all(&row).collect();
+            assert_eq!(self.index.remove_at(&rows[0]), Some(held.tick));
+            assert_eq!(self.index.remove_at(&rows[0]), None, "a row removes once");
+        }
+        self.model.remove(&held.key);
+    }
+
+    /// What shares the tag may be extended too, to the same end; nothing else moves, and nothing ever back.
+    fn touch(&mut self) {
+        let (key, tick) = (self.chance.key(), self.chance.tick());
+        let address = self.index.address(&key);
+        let matched = self.index.extend(address, tick);
+        assert!(matched > 0 || !self.model.contains_key(&key));
+        for (other, entry) in &mut self.model {
+            let now = self.index.tick_of(other, entry.locator).expect("a held object has a lease");
+            let shares_tag = self.index.hasher.hash(other).tag() == address.hash.tag();
+            if *other == key {
+                assert_eq!(now, entry.tick.max(tick));
+            } else if now != entry.tick {
+                assert!(shares_tag && now == tick && tick > entry.tick, "only a false match is extended too");
+                self.coverage.false_matches += 1;
+            }
+            entry.tick = now;
+        }
+    }
+
+    /// Both phases of a sweep.
+    fn expire(&mut self) {
+        let cutoff = self.chance.tick();
+        let (mut from, mut ended) = (Some(0), Vec::new());
+        while let Some(position) = from {
+            let quantum = self.index.sweep_quantum(position, cutoff, self.chance.below(200));
+            for (low, high) in quantum.ranges {
+                let walk = Walk::between(self.shelf.identity, low, high);
+                self.shelf.each(walk, &self.index, |entry| ended.extend((entry.tick < cutoff).then_some(entry)));
+            }
+            from = quantum.next;
+        }
+        let expected: Vec<Entry> = self.model.values().filter(|entry| entry.tick < cutoff).copied().collect();
+        assert_eq!(ended, expected);
+        // Some of them only, so that the index does not stay empty.
+        for entry in ended.into_iter().filter(|entry| entry.key.placement[0] & 32 == 0) {
+            let row = self.index.expiry_row(&entry);
+            assert_eq!(self.index.remove_at(&row), Some(entry.tick));
+            self.model.remove(&entry.key);
+            self.coverage.expired += 1;
+        }
+    }
+
+    fn begin_work(&mut self) {
+        let identity = self.shelf.identity;
+        let is_free = |work: &[Work], kind: fn(&Work) -> bool| !work.iter().any(kind);
+        match self.chance.below(5) {
+            0 if self.index.is_run_due() && is_free(&self.work, |work| matches!(work, Work::Run { .. })) => {
+                self.index.freeze_recents();
+                let writer = self.shelf.begin_run();
+                self.work.push(Work::Run { walk: Walk::of_frozen(identity), writer });
+            }
+            1 if is_free(&self.work, |work| matches!(work, Work::Merge { .. })) => {
+                if let Some(plan) = self.index.merge_plan() {
+                    let (walk, writer) = self.shelf.begin_merge(&plan);
+                    self.work.push(Work::Merge { walk, writer, plan });
+                }
+            }
+            2 => {
+                if let Some(rebuild) = self.index.begin_rebuild() {
+                    let walk = Walk::of_arc(identity, rebuild.low, rebuild.high);
+                    self.work.push(Work::Rebuild { walk, rebuild });
+                }
+            }
+            3 if is_free(&self.work, |work| matches!(work, Work::Snapshot { .. })) => {
+                self.index.begin_snapshot();
+                let recents = encode_recents(self.index.recents(), SEED);
+                let (model, generations) = (self.model.clone(), self.generations.clone());
+                self.work.push(Work::Snapshot { arcs: Vec::new(), recents, model, generations });
+            }
+            4 if self.work.len() < 6 => {
+                let walk = Walk::new(identity, [0; 20], [0xff; 20], None);
+                let always = self.model.values().map(|entry| (entry.key, entry.version)).collect();
+                self.work.push(Work::Scan { walk, met: Vec::new(), always });
+            }
+            _ => {}
+        }
+    }
+
+    /// Does a little of some work under way.
+    fn go_on(&mut self) {
+        if self.work.is_empty() {
+            return;
+        }
+        let at = self.chance.below(self.work.len());
+        let mut work = self.work.swap_remove(at);
+        let steps = self.chance.below(60);
+        let mut is_done = false;
+        for _ in 0..steps {
+            is_done = self.work_once(&mut work);
+            if is_done {
+                break;
+            }
+        }
+        if is_done { self.finish(work) } else { self.work.push(work) }
+    }
+
+    fn work_once(&mut self, work: &mut Work) -> bool {
+        let (walk, mut meet): (&mut Walk, Box<dyn FnMut(Entry)>) = match work {
+            Work::Run { walk, writer } | Work::Merge { walk, writer, .. } => {
+                (walk, Box::new(|entry| push(writer, entry)))
+            }
+            Work::Rebuild { walk, rebuild } => (walk, Box::new(|entry| rebuild.add(&entry))),
+            Work::Scan { walk, met, .. } => (walk, Box::new(|entry| met.push(entry))),
+            Work::Snapshot { arcs, .. } => match self.index.next_of_snapshot() {
+                Some(bytes) => {
+                    arcs.push(bytes);
+                    return false;
+                }
+                None => return true,
+            },
+        };
+        match walk.step(&self.index) {
+            Step::Entry(entry) => meet(entry),
+            Step::Need(need) => {
+                drop(meet);
+                self.shelf.supply(walk, need);
+            }
+            Step::End => return true,
+        }
+        false
+    }
+
+    fn finish(&mut self, work: Work) {
+        match work {
+            Work::Run { writer, .. } => {
+                let run = self.shelf.keep(writer);
+                self.index.add_run(run);
+                self.coverage.runs += 1;
+            }
+            Work::Merge { writer, plan, .. } => {
+                let run = self.shelf.keep(writer);
+                self.index.finish_merge(run, &plan.runs);
+                self.coverage.merges += 1;
+            }
+            Work::Rebuild { rebuild, .. } => {
+                let arcs = self.index.arcs.len();
+                self.index.finish_rebuild(rebuild).expect("all runs are sound");
+                self.coverage.rebuilds += 1;
+                self.coverage.splits += self.index.arcs.len() - arcs;
+            }
+            Work::Snapshot { arcs, recents, model, generations } => self.restore(&arcs, &recents, &model, &generations),
+            Work::Scan { met, always, .. } => {
+                assert!(met.windows(2).all(|pair| pair[0].key < pair[1].key), "each key once, in order");
+                let met: BTreeSet<(Key, u64)> = met.iter().map(|entry| (entry.key, entry.version)).collect();
+                for (key, version) in always {
+                    let is_held = self.model.get(&key).is_some_and(|held| held.version == version);
+                    // It may have been away in between, and then be back under the same version: a new put of version 0.
+                    assert!(
+                        !is_held || version == 0 || met.contains(&(key, version)),
+                        "alive all the while, and not met"
+                    );
+                }
+            }
+        }
+    }
+
+    /// What a snapshot brings back is what the index was when it began.
+    fn restore(&self, arcs: &[Vec<u8>], recents: &[u8], model: &Model, generations: &[Option<u32>]) {
+        let decoded = arcs.iter().map(|bytes| {
+            let (arc, length) = decode_arc(bytes, SEED).expect("what was encoded");
+            assert_eq!(length, bytes.len());
+            arc
+        });
+        let (recents, _) = decode_recents(recents, SEED).expect("what was encoded");
+        let mut index = Index::restore(self.index.settings(), decoded.collect(), &recents).expect("a whole ring");
+        for (segment, generation) in generations.iter().enumerate() {
+            index.set_generation(segment as u16, *generation);
+        }
+        index.check();
+        assert_eq!(index.len(), model.len());
+        for entry in model.values() {
+            assert_eq!(index.tick_of(&entry.key, entry.locator), Some(entry.tick));
+        }
+        let runs = self.shelf.numbers().into_iter().map(|number| self.shelf.open_run(number).expect("sound")).collect();
+        index.adopt_runs(runs);
+        let mut walked = Vec::new();
+        self.shelf.each(Walk::new(self.shelf.identity, [0; 20], [0xff; 20], None), &index, |entry| walked.push(entry));
+        // Entries that died since the snapshot may have fallen out of its runs by merging: replay removes them. The others are there.
+        for (key, entry) in model.iter().filter(|(key, entry)| self.model.get(*key) == Some(*entry)) {
+            assert!(walked.contains(entry), "{key:?} is missing");
+        }
+    }
+
+    fn rebuild_now(&mut self) {
+        let arcs = self.index.arcs.len();
+        self.coverage.rebuilds += usize::from(self.shelf.rebuild(&mut self.index));
+        self.coverage.splits += self.index.arcs.len() - arcs;
+    }
+
+    /// A scan of any range with any cursor, against the map.
+    fn scan(&mut self) {
+        let (from, to) = (self.chance.key().placement, self.chance.key().placement);
+        let after = (self.chance.below(2) == 0).then(|| self.chance.key());
+        let mut met = Vec::new();
+        self.shelf.each(Walk::new(self.shelf.identity, from, to, after), &self.index, |entry| met.push(entry));
+        let in_order = |entry: &&Entry| (entry.key.placement < from, entry.key);
+        let is_inside = |key: &Key| match from <= to {
+            true => from <= key.placement && key.placement <= to,
+            false => from <= key.placement || key.placement <= to,
+        };
+        let mut expected: Vec<&Entry> = self.model.values().filter(|entry| is_inside(&entry.key)).collect();
+        expected.sort_by_key(in_order);
+        if let Some(after) = after {
+            let is_before_all = from <= to && after.placement < from;
+            expected.retain(|entry| {
+                is_before_all || (entry.key.placement < from, entry.key) > (after.placement < from, after)
+            });
+        }
+        assert!(met.iter().eq(expected), "from {from:?} to {to:?} after {after:?}");
+    }
+
+    fn digest(&mut self) {
+        let (from, to) = (self.chance.key().placement, self.chance.key().placement);
+        let (mut digest, edges) = self.index.digest(from, to);
+        assert!(edges.len() <= 4);
+        for (low, high) in edges {
+            let walk = Walk::between(self.shelf.identity, low, high);
+            self.shelf.each(walk, &self.index, |entry| digest.add(self.index.element(&entry.key, entry.version)));
+        }
+        let mut expected = Digest::default();
+        for entry in self.model.values() {
+            let placement = entry.key.placement;
+            if if from <= to { from <= placement && placement <= to } else { from <= placement || placement <= to } {
+                expected.add(self.index.element(&entry.key, entry.version));
+            }
+        }
+        assert_eq!(digest, expected);
+    }
+
+    fn check(&mut self) {
+        self.index.check();
+        assert_eq!(self.index.len(), self.model.len());
+        let mut live = BTreeMap::new();
+        for entry in self.model.values() {
+            assert_eq!(self.index.tick_of(&entry.key, entry.locator), Some(entry.tick));
+            let found: Vec<(Locator, u32)> = self.index.candidates(&entry.key).collect();
+            assert!(found.contains(&(entry.locator, entry.tick)), "the true one is among the candidates");
+            assert!(self.index.recent(&entry.key).is_none_or(|recent| recent == *entry));
+            *live.entry(entry.locator.segment()).or_insert(0) += entry.locator.bytes();
+        }
+        assert_eq!(self.index.live_bytes(), live);
+        let tables = self.index.arcs.iter().map(|arc| &arc.table);
+        self.coverage.far += tables.clone().map(|table| table.far.len()).sum::<usize>();
+        self.coverage.stashed += tables.map(|table| table.stash.len()).sum::<usize>();
+    }
+}
+
+fn push(writer: &mut RunWriter, entry: Entry) {
+    let Entry { key, version, locator, length, generation, .. } = entry;
+    writer.push(&RunEntry { key, version, locator, length, generation });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_random_life_agrees_with_a_map(seed: u64, tag_bits in prop_oneof![Just(4u32), Just(8), Just(16)]) {
+        let mut life = Life::new(seed, tag_bits);
+        for step in 0..1500 {
+            life.step();
+            if step % 16 == 0 {
+                life.check();
+            }
+        }
+        life.check();
+    }
+}
+
+/// The lives above are worth something only if what is rare happens in them.
+#[test]
+fn the_random_lives_meet_every_rare_case() {
+    let mut all = Coverage::default();
+    for seed in 0..40 {
+        let mut life = Life::new(seed, 4);
+        for _ in 0..1500 {
+            life.step();
+        }
+        life.check();
+        all.splits += life.coverage.splits;
+        all.rebuilds += life.coverage.rebuilds;
+        all.runs += life.coverage.runs;
+        all.merges += life.coverage.merges;
+        all.far += life.coverage.far;
+        all.stashed += life.coverage.stashed;
+        all.false_matches += life.coverage.false_matches;
+        all.recycled += life.coverage.recycled;
+        all.expired += life.coverage.expired;
+    }
+    let Coverage { splits, rebuilds, runs, merges, far, stashed, false_matches, recycled, expired } = all;
+    for count in [splits, rebuilds, runs, merges, far, stashed, false_matches, recycled, expired] {
+        assert!(count > 0, "{all:?}");
+    }
+}

@@ -1,0 +1,422 @@
+//! A walk along the ring: the live entries of a range, in order, merged from memory and from the runs.
+//!
+//! It does no I/O. [`Walk::step`] yields the next entry or says which bytes of which run it needs; whoever reads them hands
+//! them to [`Walk::supply`], or says [`Walk::skip`] if they cannot be had. In between the index may change as it likes, arcs
+//! may be split and runs merged: an entry that is alive the whole time is met exactly once, because at every moment each live
+//! entry is in memory or in some run, and a walk whose sources changed finds its place in the new ones by its last key.
+//! What is added or removed meanwhile is met or not.
+//!
+//! Damaged pages are passed over and reported. Their entries are missing from the walk, not from the index.
+//!
+//! A walk over chosen sources only is what writes runs: the frozen entries, or the runs of a merge.
+
+use super::Index;
+use super::hash::{KEY_BYTES, key_bytes, key_of, keys_at, position};
+use super::locator::Locator;
+use super::recents::Which;
+use crate::format::run::{PAGE, Run, RunEntry, check_page, entry_bytes};
+use crate::format::{Damage, Identity};
+use crate::key::Key;
+use crate::limits;
+use bytes::Bytes;
+use std::ops::Bound;
+
+/// Pages of the largest read.
+const CHUNK_PAGES_MAX: u32 = (limits::WALK_CHUNK_BYTES / PAGE) as u32;
+/// Pages of the first read in a run; the following ones double, so that a short walk reads little.
+const CHUNK_PAGES_MIN: u32 = 16;
+const _: () = assert!(CHUNK_PAGES_MIN <= CHUNK_PAGES_MAX);
+
+/// A live entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) key: Key,
+    pub(crate) version: u64,
+    pub(crate) locator: Locator,
+    /// Bytes of payload.
+    pub(crate) length: u32,
+    /// Of the locator's segment.
+    pub(crate) generation: u32,
+    /// End of the lease.
+    pub(crate) tick: u32,
+}
+
+/// Bytes of a run that a walk cannot go on without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) run: u32,
+    pub(crate) offset: u64,
+    pub(crate) length: usize,
+}
+
+/// What a walk has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The next live entry.
+    Entry(Entry),
+    /// Nothing without these bytes.
+    Need(Need),
+    /// There is no more.
+    End,
+}
+
+/// What a walk reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Scope {
+    All,
+    Frozen,
+    Runs(Vec<u32>),
+}
+
+/// A key as bytes: they sort like keys, and are what lies in a run.
+type KeyBytes = [u8; KEY_BYTES];
+
+/// A walk under way.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    identity: Identity,
+    scope: Scope,
+    /// Ranges to be walked, the present one last.
+    ranges: Vec<(Key, Key)>,
+    /// Nothing before this key is still to be met, and not this key itself if `is_met`.
+    from: KeyBytes,
+    is_met: bool,
+    /// The end of the present range.
+    to: KeyBytes,
+    /// The next entries in memory: open and frozen.
+    recents: [Option<RunEntry>; 2],
+    heads: Vec<Head>,
+    /// The state of the index's sources that `recents` and `heads` belong to.
+    seen: Option<u64>,
+    /// The head that is followed while its keys are below `bound`, the smallest key of all other sources.
+    leader: Option<usize>,
+    bound: KeyBytes,
+    damaged_pages: u64,
+}
+
+/// A place in a run.
+///
+/// Invariant: while `page` is one of the buffer's pages, `entry` is one of its entries.
+#[derive(Debug)]
+struct Head {
+    run: u32,
+    /// The page of entries to be read next, and the one behind the range.
+    page_next: u32,
+    page_end: u32,
+    /// Pages to ask for next.
+    chunk: u32,
+    buffer: Bytes,
+    /// How many entries the pages of the buffer hold; 0 for damaged ones.
+    counts: Vec<u8>,
+    page: usize,
+    entry: usize,
+}
+
+impl Walk {
+    /// All live entries clockwise from `from` to `to`, strictly after `after` if given.
+    pub(crate) fn new(identity: Identity, from: [u8; 20], to: [u8; 20], after: Option<Key>) -> Walk {
+        let (lowest, highest) = (Key::lowest(from), Key::highest(to));
+        let mut ranges = if from <= to {
+            vec![(lowest, highest)]
+        } else {
+            vec![(Key::lowest([0; 20]), highest), (lowest, Key::highest([0xff; 20]))]
+        };
+        let Some(after) = after else { return Walk::over(identity, Scope::All, ranges, None) };
+        // A cursor above a range's end has passed it, unless the walk came to it from above: the second part of one that wraps.
+        let in_second = from > to && after < lowest;
+        if in_second || after > ranges[ranges.len() - 1].1 {
+            ranges.pop();
+        }
+        if in_second && after > highest {
+            ranges.clear();
+        }
+        Walk::over(identity, Scope::All, ranges, Some(after))
+    }
+
+    /// All live entries of an arc.
+    pub(crate) fn of_arc(identity: Identity, low: u64, high: u64) -> Walk {
+        Walk::over(identity, Scope::All, vec![keys_at(low, high)], None)
+    }
+
+    /// All live entries from one key to another, both included.
+    pub(crate) fn between(identity: Identity, low: Key, high: Key) -> Walk {
+        Walk::over(identity, Scope::All, vec![(low, high)], None)
+    }
+
+    /// What of the frozen entries is alive: a run to be written.
+    pub(crate) fn of_frozen(identity: Identity) -> Walk {
+        Walk::over(identity, Scope::Frozen, vec![keys_at(0, u64::MAX)], None)
+    }
+
+    /// What of some runs is alive: a merge. The runs stay in the index until it ends.
+    pub(crate) fn of_runs(identity: Identity, runs: Vec<u32>) -> Walk {
+        Walk::over(identity, Scope::Runs(runs), vec![keys_at(0, u64::MAX)], None)
+    }
+
+    fn over(identity: Identity, scope: Scope, ranges: Vec<(Key, Key)>, after: Option<Key>) -> Walk {
+        let mut walk = Walk {
+            identity,
+            scope,
+            ranges,
+            from: [0; KEY_BYTES],
+            is_met: false,
+            to: [0; KEY_BYTES],
+            recents: [None, None],
+            heads: Vec::new(),
+            seen: None,
+            leader: None,
+            bound: [0; KEY_BYTES],
+            damaged_pages: 0,
+        };
+        walk.begin_range(after);
+        walk
+    }
+
+    /// Pages passed over because they were damaged or could not be read.
+    pub(crate) fn damaged_pages(&self) -> u64 {
+        self.damaged_pages
+    }
+
+    /// The next live entry, or what is in its way.
+    pub(crate) fn step(&mut self, index: &Index) -> Step {
+        while !self.ranges.is_empty() {
+            if self.seen != Some(index.sources_state()) {
+                self.find_sources(index);
+            }
+            if let Some(step) = self.step_in_range(index) {
+                return step;
+            }
+            self.ranges.pop();
+            self.begin_range(None);
+        }
+        Step::End
+    }
+
+    /// All that is needed next, for one who can read several things at once. [`Walk::step`] names the first of them.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = Need> + '_ {
+        self.heads.iter().filter_map(Head::need)
+    }
+
+    /// Hands over bytes that were needed. Damaged pages are passed over, and the first damage is returned to be counted.
+    /// Bytes that are no longer needed are ignored.
+    pub(crate) fn supply(&mut self, run: u32, offset: u64, bytes: Bytes) -> Result<(), Damage> {
+        let asked = |head: &&mut Head| head.run == run && head.need().is_some_and(|need| need.offset == offset);
+        let Some(head) = self.heads.iter_mut().find(asked) else { return Ok(()) };
+        let damage = head.take_in(bytes, &self.identity, &mut self.damaged_pages);
+        head.pass_below(&self.from);
+        self.leader = None;
+        damage.map_or(Ok(()), Err)
+    }
+
+    /// Passes over bytes that were needed and cannot be had.
+    pub(crate) fn skip(&mut self, need: Need) {
+        // Nothing is what was read, so all of its pages count as damaged; there is nothing else to report.
+        let _ = self.supply(need.run, need.offset, Bytes::new());
+    }
+
+    fn begin_range(&mut self, after: Option<Key>) {
+        let Some((low, high)) = self.ranges.last() else { return };
+        let met = after.filter(|after| after >= low);
+        self.from = key_bytes(&met.unwrap_or(*low));
+        self.is_met = met.is_some();
+        self.to = key_bytes(high);
+        self.heads.clear();
+        self.seen = None;
+    }
+
+    /// Finds the walk's place in every source there is now; a place in a run that is still there is kept.
+    fn find_sources(&mut self, index: &Index) {
+        self.seen = Some(index.sources_state());
+        self.leader = None;
+        let (reads_open, reads_frozen) = match self.scope {
+            Scope::All => (true, true),
+            Scope::Frozen => (false, true),
+            Scope::Runs(_) => (false, false),
+        };
+        let from = if self.is_met { Bound::Excluded(key_of(&self.from)) } else { Bound::Included(key_of(&self.from)) };
+        self.recents = [(reads_open, Which::Open), (reads_frozen, Which::Frozen)]
+            .map(|(reads, which)| reads.then(|| index.recents.first(which, from)).flatten());
+        let mut heads = std::mem::take(&mut self.heads);
+        heads.retain(|head| index.runs.get(head.run).is_some());
+        if let Scope::Runs(numbers) = &self.scope {
+            let there = numbers.iter().all(|number| index.runs.get(*number).is_some());
+            assert!(there, "runs stay until their merge has ended");
+        }
+        for run in index.runs.as_slice() {
+            let is_read = match &self.scope {
+                Scope::All => true,
+                Scope::Frozen => false,
+                Scope::Runs(numbers) => numbers.contains(&run.number),
+            };
+            if is_read && heads.iter().all(|head| head.run != run.number) {
+                heads.push(Head::new(run, &self.from, &self.to));
+            }
+        }
+        self.heads = heads;
+    }
+
+    /// The next live entry of the present range, or what is needed for it. `None` at the range's end.
+    fn step_in_range(&mut self, index: &Index) -> Option<Step> {
+        loop {
+            let entry = match self.follow() {
+                Some(entry) => entry,
+                None => {
+                    if let Some(need) = self.needs().next() {
+                        return Some(Step::Need(need));
+                    }
+                    self.choose(index)?
+                }
+            };
+            let Some(tick) = index.live_tick(&entry) else { continue };
+            let bytes = key_bytes(&entry.key);
+            // A live entry that two sources hold is met in the first of them.
+            if self.is_met && bytes == self.from {
+                continue;
+            }
+            self.from = bytes;
+            self.is_met = true;
+            let RunEntry { key, version, locator, length, generation } = entry;
+            return Some(Step::Entry(Entry { key, version, locator, length, generation, tick }));
+        }
+    }
+
+    /// The leader's next entry, while it is the next of all.
+    fn follow(&mut self) -> Option<RunEntry> {
+        let head = &mut self.heads[self.leader?];
+        let bytes = head.bytes()?;
+        if bytes[..KEY_BYTES] >= self.bound[..] {
+            return None;
+        }
+        let entry = RunEntry::decode(bytes);
+        head.advance();
+        Some(entry)
+    }
+
+    /// Takes the smallest entry of all sources. If a run has it, the run leads from now on. `None` if the range has ended.
+    fn choose(&mut self, index: &Index) -> Option<RunEntry> {
+        let recents = self.recents.iter().map(|entry| entry.as_ref().map(|entry| key_bytes(&entry.key)));
+        let heads = self.heads.iter().map(|head| head.bytes().map(|bytes| field_key(bytes)));
+        let (mut least, mut second): (Option<(usize, KeyBytes)>, Option<KeyBytes>) = (None, None);
+        for (source, key) in recents.chain(heads).enumerate() {
+            let Some(key) = key else { continue };
+            match least {
+                Some((_, smallest)) if smallest <= key => second = Some(second.map_or(key, |second| second.min(key))),
+                _ => {
+                    second = least.map(|(_, key)| key);
+                    least = Some((source, key));
+                }
+            }
+        }
+        let (source, key) = least.filter(|(_, key)| *key <= self.to)?;
+        if source < self.recents.len() {
+            self.leader = None;
+            return self.take_recent(source, key, index);
+        }
+        self.leader = Some(source - self.recents.len());
+        // The range's last key is chosen, not followed to.
+        self.bound = second.map_or(self.to, |second| second.min(self.to));
+        let head = &mut self.heads[source - self.recents.len()];
+        let entry = head.bytes().map(RunEntry::decode);
+        head.advance();
+        entry
+    }
+
+    fn take_recent(&mut self, source: usize, key: KeyBytes, index: &Index) -> Option<RunEntry> {
+        let which = [Which::Open, Which::Frozen][source];
+        let following = index.recents.first(which, Bound::Excluded(key_of(&key)));
+        std::mem::replace(&mut self.recents[source], following)
+    }
+}
+
+fn field_key(bytes: &[u8; RunEntry::SIZE]) -> KeyBytes {
+    let mut key = [0; KEY_BYTES];
+    key.copy_from_slice(&bytes[..KEY_BYTES]);
+    key
+}
+
+impl Head {
+    fn new(run: &Run, from: &KeyBytes, to: &KeyBytes) -> Head {
+        Head {
+            run: run.number,
+            page_next: run.page_before(position(&key_of(from))),
+            page_end: run.page_behind(position(&key_of(to))),
+            chunk: CHUNK_PAGES_MIN,
+            buffer: Bytes::new(),
+            counts: Vec::new(),
+            page: 0,
+            entry: 0,
+        }
+    }
+
+    /// What must be read before the head has an entry again; nothing if it has one, or has come to its end.
+    fn need(&self) -> Option<Need> {
+        let is_used_up = self.page >= self.counts.len();
+        (is_used_up && self.page_next < self.page_end).then(|| Need {
+            run: self.run,
+            offset: (1 + u64::from(self.page_next)) * PAGE as u64,
+            length: self.asked() as usize * PAGE,
+        })
+    }
+
+    fn asked(&self) -> u32 {
+        self.chunk.min(self.page_end - self.page_next)
+    }
+
+    /// The bytes of the present entry.
+    fn bytes(&self) -> Option<&[u8; RunEntry::SIZE]> {
+        (self.page < self.counts.len()).then(|| entry_bytes(&self.buffer[self.page * PAGE..], self.entry))
+    }
+
+    fn advance(&mut self) {
+        self.entry += 1;
+        if self.entry >= usize::from(self.counts[self.page]) {
+            self.next_page();
+        }
+    }
+
+    fn next_page(&mut self) {
+        self.entry = 0;
+        self.page += 1;
+        while self.counts.get(self.page) == Some(&0) {
+            self.page += 1;
+        }
+    }
+
+    /// Takes in what was asked for. Pages that are missing or damaged count as empty.
+    fn take_in(&mut self, bytes: Bytes, identity: &Identity, damaged_pages: &mut u64) -> Option<Damage> {
+        let mut first_damage = None;
+        let asked = self.asked();
+        self.counts.clear();
+        for page in 0..asked {
+            let at = page as usize * PAGE;
+            let page_bytes = bytes.get(at..at + PAGE).ok_or(Damage::Short);
+            let count = page_bytes.and_then(|bytes| check_page(bytes, identity, self.run, self.page_next + page));
+            self.counts.push(count.as_ref().map_or(0, |count| *count as u8));
+            if let Err(damage) = count {
+                *damaged_pages += 1;
+                first_damage.get_or_insert(damage);
+            }
+        }
+        self.buffer = bytes;
+        self.page_next += asked;
+        self.chunk = (self.chunk * 2).min(CHUNK_PAGES_MAX);
+        (self.page, self.entry) = (0, 0);
+        if self.counts.first() == Some(&0) {
+            self.next_page();
+        }
+        first_damage
+    }
+
+    /// Passes over entries before `from`.
+    fn pass_below(&mut self, from: &KeyBytes) {
+        while self.bytes().is_some_and(|bytes| bytes[..KEY_BYTES] < from[..]) {
+            let last = usize::from(self.counts[self.page]) - 1;
+            let page = &self.buffer[self.page * PAGE..];
+            if entry_bytes(page, last)[..KEY_BYTES] < from[..] {
+                self.next_page();
+            } else {
+                self.advance();
+            }
+        }
+    }
+}
