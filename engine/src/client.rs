@@ -134,6 +134,14 @@ impl Client {
         }
     }
 
+    /// Scrubs about so many bytes; returns what [`Response::Scrubbed`] says.
+    ///
+    /// # Errors
+    /// As the engine answers.
+    pub fn scrub(&mut self, budget_bytes: u64) -> Result<Response, Error> {
+        self.call(Request::Scrub { budget_bytes })
+    }
+
     /// Confirms the clock after a jump.
     ///
     /// # Errors

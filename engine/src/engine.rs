@@ -183,6 +183,9 @@ impl Start {
     }
 
     fn try_open(&self) -> Result<store::Store<RingDisk>, OpenError> {
+        if !self.dir.is_dir() {
+            return Err(OpenError::ShardMissing { dir: self.dir.clone() });
+        }
         let mut disk = RingDisk::open(&self.dir, self.bell.clone())?;
         disk.prefer(self.ways);
         let superblock = store::superblock(&mut disk).map_err(|error| explain(&self.dir, error))?;
@@ -194,11 +197,11 @@ impl Start {
     }
 }
 
-fn at(path: &Path, source: io::Error) -> OpenError {
+pub(crate) fn at(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { path: path.to_path_buf(), source }
 }
 
-fn explain(dir: &Path, error: StoreError) -> OpenError {
+pub(crate) fn explain(dir: &Path, error: StoreError) -> OpenError {
     let dir = dir.to_path_buf();
     match error {
         StoreError::Disk(source) => OpenError::Disk { dir, source },
@@ -208,7 +211,7 @@ fn explain(dir: &Path, error: StoreError) -> OpenError {
     }
 }
 
-fn shard_dir(dir: &Path, shard: usize) -> PathBuf {
+pub(crate) fn shard_dir(dir: &Path, shard: usize) -> PathBuf {
     dir.join(format!("shard-{shard:02}"))
 }
 
@@ -227,7 +230,7 @@ fn check(config: &Config) -> Result<(), OpenError> {
 }
 
 /// The capacity shared out to the shards, in segments that fit it.
-fn settings(config: &Config, shards: usize) -> Result<Settings, OpenError> {
+pub(crate) fn settings(config: &Config, shards: usize) -> Result<Settings, OpenError> {
     let capacity_bytes = config.capacity_bytes / shards as u64;
     let modest = config.segment_bytes.min(limits::SEGMENT_BYTES_MODEST);
     let needed_bytes = u64::from(modest) * limits::SEGMENTS_MIN * shards as u64;
@@ -250,7 +253,7 @@ fn settings(config: &Config, shards: usize) -> Result<Settings, OpenError> {
     })
 }
 
-fn is_shard_name(name: &str) -> bool {
+pub(crate) fn is_shard_name(name: &str) -> bool {
     name.strip_prefix("shard-").is_some_and(|number| number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -267,7 +270,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| at(&path, source))?;
@@ -302,7 +305,7 @@ fn existing(config: &Config) -> Result<Option<Superblock>, OpenError> {
     }
     let dir = shard_dir(&config.dir, 0);
     if !dir.is_dir() {
-        return has_data.map_or(Ok(None), |dir| Err(OpenError::SuperblockLost { dir }));
+        return has_data.map_or(Ok(None), |_| Err(OpenError::ShardMissing { dir }));
     }
     let bell = Arc::new(Bell::new().map_err(|source| at(&dir, source))?);
     let mut disk = RingDisk::open(&dir, bell)?;

@@ -10,7 +10,7 @@
 //! its name (that is `net`'s work); it promises that the bytes handed out are the bytes handed in.
 //!
 //! **Where to start.** [`Engine::open`], then a [`Port`] (asynchronous, for drivers) or a [`Client`] (blocking, for
-//! tools and tests). Inside: [`disk`] is the only door to storage, with two implementations, [`ring`] (io_uring)
+//! tools and tests); an [`Inspector`] looks at a store that nobody has open. Inside: [`disk`] is the only door to storage, with two implementations, [`ring`] (io_uring)
 //! and [`sim_disk`] (a seeded disk that loses, tears, rots and lies); `format` is every byte on disk (drawn in
 //! `docs/formats.md`); [`store`] is one shard as a state machine without threads, so that the code crashed in the simulator
 //! (`simulate`, a feature) is the code that ships; `shard` is the thread around it.
@@ -32,6 +32,7 @@ mod client;
 mod config;
 mod engine;
 mod format;
+mod inspector;
 mod key;
 mod open_error;
 mod request;
@@ -41,6 +42,7 @@ mod stats;
 pub use client::Client;
 pub use config::Config;
 pub use engine::Engine;
+pub use inspector::{Inspection, Inspector, Progress, ShardReport};
 pub use key::{Class, Key};
 pub use open_error::OpenError;
 pub use request::{Completion, Entry, Error, Object, Request, Response};

@@ -61,6 +61,10 @@ pub const READ_POOL_BYTES: usize = 8 * 1024 * 1024;
 pub const WARMING_IN_FLIGHT: usize = 32;
 /// Reads in flight at once per shard; more wait in line.
 pub const READS_IN_FLIGHT: usize = 256;
+/// Scrub reads stretches of this size, one at a time (a larger batch is read to its end).
+pub const SCRUB_CHUNK: usize = CHUNK;
+/// Records of a damaged segment that scrub reads at once.
+pub const SCRUB_RECHECKS_IN_FLIGHT: usize = 8;
 /// Bytes of a segment that cleaning looks at in one turn of its shard.
 pub const CLEANING_PER_TURN: usize = 256 * 1024;
 /// While clients write, cleaning reads one byte for so many of theirs.
@@ -87,6 +91,8 @@ pub const RUN_FAN_IN: usize = 8;
 pub const WALK_CHUNK_BYTES: usize = 256 * 1024;
 /// Slots whose leases a sweep looks at in one turn (128 KiB of them).
 pub const SWEEP_QUANTUM_SLOTS: usize = 64 * 1024;
+/// Damaged objects that an inspection names, per shard.
+pub const DAMAGED_LISTED: usize = 1000;
 /// Shards in one store.
 pub const SHARDS_MAX: usize = 64;
 /// Operations a shard's mailbox holds; the capacities of all open ports share it.
@@ -117,6 +123,7 @@ const _: () = assert!(TAIL_BYTES + BATCHES_IN_FLIGHT * BATCH_BUFFERS[3].1 <= BAT
 const _: () = assert!(SEGMENT_BYTES_MODEST as usize > VALUE_BYTES_MAX + 4 * BLOCK, "the largest value fits a segment");
 const _: () = assert!(SEGMENT_BYTES_MAX as usize <= u32::MAX as usize);
 const _: () = assert!(SEGMENTS_RESERVED + 3 < SEGMENTS_MIN, "open, next and one to clean besides the reserve");
+const _: () = assert!(SCRUB_RECHECKS_IN_FLIGHT < READS_IN_FLIGHT && SCRUB_CHUNK.is_multiple_of(BLOCK));
 const _: () = assert!(READS_IN_FLIGHT + BATCHES_IN_FLIGHT + 64 < RING_ENTRIES as usize);
 const _: () = assert!(LEASES_PER_REQUEST * 20 < VALUE_BYTES_MAX, "a lease record is no larger than a value");
 const _: () = assert!(2 * MAPPED_SEGMENTS_MAX < 65_530);

@@ -14,6 +14,20 @@ pub enum OpenError {
         /// The first foreign name.
         found: String,
     },
+    /// There is no store to look at. The operator's mistake.
+    #[error(
+        "there is no ePOST store in {dir}: name the directory that holds shard-00 (`dir` in the node's configuration)"
+    )]
+    NoStore {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A shard's directory is not there: a store is whole only with all of them.
+    #[error("{dir} is missing: put the shard's directory back (each of them holds a part of the objects)")]
+    ShardMissing {
+        /// The shard's directory.
+        dir: PathBuf,
+    },
     /// The store was written by a newer version of this program.
     #[error("{dir} has store format {found}, this program knows up to {known}: use a newer program")]
     NewerVersion {

@@ -64,6 +64,13 @@ pub enum Request {
         /// The time, in Unix seconds.
         now_s: u64,
     },
+    /// Read about so many bytes of sealed segments from the device and verify them, going on where the last scrub ended.
+    /// Damaged objects leave the index, so that replicas repair them.
+    Scrub {
+        /// Bytes to read, over all shards. Each shard that has any reads at least one batch; none reads beyond the end of
+        /// its pass.
+        budget_bytes: u64,
+    },
 }
 
 /// An answer. Everything it says is durable.
@@ -96,6 +103,19 @@ pub enum Response {
     },
     /// ConfirmClock: deletion goes on.
     Confirmed,
+    /// Scrub: what was done.
+    Scrubbed {
+        /// Bytes read.
+        bytes: u64,
+        /// Sound records seen.
+        records: u64,
+        /// Damaged records and batches found in the segments that were finished, live or not.
+        damaged: u64,
+        /// A shard has come to the end of its pass: all its sealed segments were read since the pass before.
+        wrapped: bool,
+        /// Bytes a whole pass reads.
+        store_bytes: u64,
+    },
 }
 
 /// An object as stored.

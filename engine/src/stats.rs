@@ -1,10 +1,10 @@
 //! Counters and gauges of a store, all plain numbers, summed over its shards.
 
 macro_rules! stats {
-    ($($(#[$doc:meta])+ $field:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
         /// What a store holds and has done since it was opened.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Stats { $($(#[$doc])+ pub $field: u64,)+ }
+        pub struct Stats { $($(#[doc = $doc])+ pub $field: u64,)+ }
 
         impl Stats {
             /// Adds another shard's numbers.
@@ -16,6 +16,15 @@ macro_rules! stats {
             #[must_use]
             pub fn fields(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($field), self.$field)),+]
+            }
+
+            /// What a number means, for people.
+            #[must_use]
+            pub fn meaning(field: &str) -> Option<&'static str> {
+                match field {
+                    $(stringify!($field) => Some(concat!($($doc),+).trim()),)+
+                    _ => None,
+                }
             }
         }
     };
@@ -83,6 +92,14 @@ stats! {
     segments_quarantined,
     /// Damaged records or batches found (and never served).
     corrupt,
+    /// Bytes scrub has read from sealed segments.
+    scrubbed_bytes,
+    /// Records scrub has found sound.
+    scrubbed_records,
+    /// Damaged records and stretches scrub has found, live or dead; the live ones are counted as damaged records, too.
+    scrub_damaged,
+    /// Passes of scrub over all sealed segments.
+    scrub_passes,
     /// Operations refused: full, read-only or too large.
     refused,
     /// Writes or reads the device failed.
@@ -95,4 +112,19 @@ stats! {
     deletion_suspended,
     /// Batches replayed when the store was opened.
     replayed_batches,
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: every number has a name and says what it means. Method: all of them, and one that is not there.
+    use super::*;
+
+    #[test]
+    fn every_number_says_what_it_means() {
+        for (name, _) in Stats::default().fields() {
+            assert!(Stats::meaning(name).is_some_and(|text| text.ends_with('.')), "{name}");
+        }
+        assert_eq!(Stats::meaning("objects"), Some("Objects in the index."));
+        assert_eq!(Stats::meaning("unheard of"), None);
+    }
 }

@@ -4,6 +4,7 @@
 //! line on standard error says how to put it right. Start with [`up`]; [`organisation`] is what it stands on.
 
 pub mod children;
+pub mod figures;
 pub mod folder;
 pub mod http;
 pub mod local;
@@ -12,6 +13,7 @@ mod password;
 pub mod ports;
 pub mod record;
 pub mod status;
+pub mod store;
 pub mod table;
 pub mod up;
 
@@ -26,6 +28,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use store::{Action, StoreError};
 use tracing_subscriber::EnvFilter;
 use up::UpError;
 use zeroize::Zeroizing;
@@ -53,6 +56,9 @@ enum Command {
     Org(OrgCommand),
     /// Show ring, objects, bytes, leases, queues and drops of each node of a local organisation.
     Status(StatusArguments),
+    /// Look at the store of a node that is not running: nothing in it is changed.
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +87,31 @@ struct StatusArguments {
     #[arg(long, value_name = "DIR", default_value = "epost-data")]
     dir: PathBuf,
     /// Everything each node says, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Read every object from the device and check every byte of it. Ends with code 1 if damage was found.
+    Verify(StoreArguments),
+    /// Every counter and gauge of the store, as recovery finds it.
+    Stats(StoreArguments),
+    /// Read all sealed data from front to back, as a running node does over a month. Ends with code 1 if damage was found.
+    Scrub {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// No faster than so many MiB a second.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        mib_per_s: Option<u32>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct StoreArguments {
+    /// The store: the directory with shard-00 in it.
+    dir: PathBuf,
+    /// The report as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -170,6 +201,8 @@ enum CommandError {
     Organisation(#[from] OrganisationFolderError),
     #[error(transparent)]
     Status(#[from] StatusError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("the password on standard input is empty; put one line there")]
     NoPassword,
     #[error("standard input cannot be read: {0}")]
@@ -183,6 +216,7 @@ impl CommandError {
         match self {
             CommandError::Up(error) => error.exit_code(),
             CommandError::Gateway(error) => error.exit_code(),
+            CommandError::Store(error) => error.exit_code(),
             CommandError::Runtime(_) => 1,
             CommandError::Config(_)
             | CommandError::Organisation(_)
@@ -222,8 +256,20 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             print!("{}", report.text);
             return Ok(if report.is_healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Store(command) => return look_at_store(command),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn look_at_store(command: StoreCommand) -> Result<ExitCode, CommandError> {
+    let (arguments, action) = match command {
+        StoreCommand::Verify(arguments) => (arguments, Action::Verify),
+        StoreCommand::Stats(arguments) => (arguments, Action::Stats),
+        StoreCommand::Scrub { store, mib_per_s } => (store, Action::Scrub { mib_per_s }),
+    };
+    let report = runtime()?.block_on(store::look(&arguments.dir, action, arguments.json))?;
+    store::print(&report.text);
+    Ok(ExitCode::from(report.exit_code))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
@@ -331,11 +377,22 @@ mod tests {
             "epost status --json --dir x",
             "epost org init org --domain epost.test",
             "epost org add-node org --node n1 --listen 10.0.0.1:4100 --weight 4",
+            "epost store verify node1/store",
+            "epost store stats --json node1/store",
+            "epost store scrub node1/store --mib-per-s 50",
             "epost org add-user org carol@epost.test --node n1 --password-stdin",
         ] {
             Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in ["epost", "epost up --nodes 4", "epost up --port-base 0", "epost node", "epost org init org"] {
+        for line in [
+            "epost",
+            "epost up --nodes 4",
+            "epost up --port-base 0",
+            "epost node",
+            "epost org init org",
+            "epost store verify",
+            "epost store scrub x --mib-per-s 0",
+        ] {
             assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }
     }

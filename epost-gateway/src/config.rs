@@ -14,6 +14,7 @@
 //!
 //! [engine]                       # all of it optional
 //! shards = 1
+//! scrub_days = 30                # all stored data is read again and checked in so many days; 0: never
 //!
 //! [mail]                         # optional: this node is a gateway
 //! domain = "epost.test"
@@ -105,11 +106,20 @@ pub struct EngineSection {
     pub tick_s: u32,
     /// How often expired leases are swept, in seconds.
     pub sweep_s: u64,
+    /// In how many days all stored data is read again to find rot, so that replicas can repair it; 0 for never.
+    pub scrub_days: u32,
 }
 
 impl Default for EngineSection {
     fn default() -> EngineSection {
-        EngineSection { shards: 1, capacity_bytes: 16 << 30, segment_bytes: 64 << 20, tick_s: 3600, sweep_s: 60 }
+        EngineSection {
+            shards: 1,
+            capacity_bytes: 16 << 30,
+            segment_bytes: 64 << 20,
+            tick_s: 3600,
+            sweep_s: 60,
+            scrub_days: 30,
+        }
     }
 }
 

@@ -10,12 +10,11 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use engine::Engine;
 use net::id::Id;
 use net::overlay::OverlayStatus;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -32,8 +31,6 @@ pub struct Page {
     pub readiness: Readiness,
     /// Everything that counts.
     pub registry: Registry,
-    /// The store, while it is open.
-    pub engine: Weak<Engine>,
 }
 
 /// Answers requests until the listener fails; the caller has bound it to a loopback address.
@@ -79,12 +76,12 @@ impl Page {
         let mut counters = self.registry.to_json();
         let mut take = |name: &str| counters.remove(name).unwrap_or_else(|| json!({}));
         let (drops, refused) = (take(DROPS), take(REFUSED_PEERS));
-        let peers_connected = take("peers_connected");
+        let (peers_connected, engine) = (take("peers_connected"), take("engine"));
         let queues: Map<String, Value> = counters
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix("queue_")?.to_owned(), value.clone())))
             .collect();
-        counters.retain(|name, _| !name.starts_with("queue_") && !name.starts_with("engine_"));
+        counters.retain(|name, _| !name.starts_with("queue_"));
         json!({
             "node_id": self.node_id.to_string(),
             "organisation": self.organisation,
@@ -98,18 +95,13 @@ impl Page {
                 "routing_entries": overlay.routing_entries,
                 "in_flight": overlay.in_flight,
             },
-            "engine": self.engine_json(),
+            "engine": engine,
             "peers_connected": peers_connected,
             "queues": queues,
             "drops": drops,
             "refused_peers": refused,
             "counters": counters,
         })
-    }
-
-    fn engine_json(&self) -> Value {
-        let Some(engine) = self.engine.upgrade() else { return json!({}) };
-        engine.stats().fields().into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
     }
 
     fn to_html(&self) -> String {

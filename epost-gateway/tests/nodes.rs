@@ -295,7 +295,8 @@ async fn a_heavy_host_runs_several_nodes_and_holds_one_replica() {
     let start = Instant::now();
     for node in &nodes {
         // The third copy may still be on its way when a put returns.
-        while node.registry().to_json()["engine_objects"] != u64::from(BLOCKS) || node.overlay().leaf_set.len() != 4 {
+        while node.registry().to_json()["engine"]["objects"] != u64::from(BLOCKS) || node.overlay().leaf_set.len() != 4
+        {
             assert!(start.elapsed() < PATIENCE, "{:?} {:?}", node.overlay(), node.registry().to_json());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -10,8 +10,10 @@
 //! nothing may be assumed about what was written before it, and it must not be repeated as if a success would cover that.
 
 mod buffer;
+mod read_only;
 
 pub use buffer::{Buffer, Pool};
+pub(crate) use read_only::ReadOnly;
 
 use bytes::Bytes;
 use std::fmt;

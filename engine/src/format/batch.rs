@@ -176,14 +176,23 @@ impl BatchView<'_> {
 /// Reads the batch at `offset` of a whole segment's bytes. The caller compares the chain with what it should be.
 pub(crate) fn read_batch<'a>(segment: &'a [u8], at: Place, identity: &Identity) -> Result<BatchView<'a>, Damage> {
     let bytes = segment.get(at.offset as usize..).ok_or(Damage::Short)?;
+    read_batch_alone(bytes, at, identity)
+}
+
+/// The header of the batch at the start of `bytes`, which lie at `at`, and how long the batch is on disk: what a reader must
+/// know who has only its first bytes.
+pub(crate) fn batch_ahead(bytes: &[u8], at: Place, identity: &Identity) -> Result<(BatchHeader, usize), Damage> {
     let header = BatchHeader::open(bytes, identity.seed)?;
     let ours = header.magic == MAGIC
         && header.store == identity.store
         && header.shard == identity.shard
         && (header.segment, header.generation, header.offset) == (at.segment, at.generation, at.offset);
-    if !ours {
-        return Err(Damage::Elsewhere);
-    }
+    if ours { Ok((header, batch_bytes(header.body_bytes as usize))) } else { Err(Damage::Elsewhere) }
+}
+
+/// Reads the batch at the start of `bytes`, which lie at `at`.
+pub(crate) fn read_batch_alone<'a>(bytes: &'a [u8], at: Place, identity: &Identity) -> Result<BatchView<'a>, Damage> {
+    let (header, _) = batch_ahead(bytes, at, identity)?;
     let body_end = BatchHeader::SIZE + header.body_bytes as usize;
     let body = bytes.get(BatchHeader::SIZE..body_end).ok_or(Damage::Short)?;
     let trailer = bytes.get(body_end..body_end + Trailer::SIZE).ok_or(Damage::Short)?;

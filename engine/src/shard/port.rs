@@ -307,6 +307,10 @@ fn split(request: Request, shards: usize) -> Vec<(usize, Request)> {
             vec![(key.shard(shards), request)]
         }
         Request::TouchMany { leases } => split_leases(leases, shards),
+        Request::Scrub { budget_bytes } => {
+            let budget_bytes = budget_bytes.div_ceil(shards as u64);
+            (0..shards).map(|shard| (shard, Request::Scrub { budget_bytes })).collect()
+        }
         Request::Scan { .. } | Request::Sweep { .. } | Request::ConfirmClock { .. } => {
             (0..shards).map(|shard| (shard, request.clone())).collect()
         }
@@ -341,6 +345,23 @@ fn merge(one: Result<Response, Error>, other: Result<Response, Error>) -> Result
         (Response::Swept { expired, freed_bytes }, Response::Swept { expired: more, freed_bytes: more_bytes }) => {
             Response::Swept { expired: expired + more, freed_bytes: freed_bytes + more_bytes }
         }
+        (one @ Response::Scrubbed { .. }, other @ Response::Scrubbed { .. }) => merge_scrubbed(&one, &other),
         (one, _) => one,
     })
+}
+
+fn merge_scrubbed(one: &Response, other: &Response) -> Response {
+    match (one, other) {
+        (
+            Response::Scrubbed { bytes, records, damaged, wrapped, store_bytes },
+            Response::Scrubbed { bytes: b, records: r, damaged: d, wrapped: w, store_bytes: s },
+        ) => Response::Scrubbed {
+            bytes: bytes + b,
+            records: records + r,
+            damaged: damaged + d,
+            wrapped: *wrapped || *w,
+            store_bytes: store_bytes + s,
+        },
+        _ => unreachable!("both answer a scrub"),
+    }
 }

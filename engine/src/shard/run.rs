@@ -26,6 +26,7 @@ pub(crate) fn run<D: Disk>(shard: usize, mut store: Store<D>, slot: &Slot) {
                     // What was asked before is still done.
                     moved |= desk.read(limits::MAILBOX, |tag, request| store.submit(tag, request));
                     closing = true;
+                    store.stop_scrubbing();
                     store.request_checkpoint();
                 }
             }

@@ -102,6 +102,12 @@ pub struct Coverage {
     pub read_only: u64,
     /// Changes answered with a device error.
     pub failed: u64,
+    /// Bytes read by scrub.
+    pub scrubbed: u64,
+    /// Damage scrub has noticed, live or not.
+    pub scrub_damaged: u64,
+    /// Damaged objects that scrub found before anybody read them.
+    pub found_by_scrub: u64,
 }
 
 impl Coverage {
@@ -142,5 +148,8 @@ impl Coverage {
         self.corrupt += other.corrupt;
         self.read_only += other.read_only;
         self.failed += other.failed;
+        self.scrubbed += other.scrubbed;
+        self.scrub_damaged += other.scrub_damaged;
+        self.found_by_scrub += other.found_by_scrub;
     }
 }

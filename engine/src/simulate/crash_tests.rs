@@ -37,6 +37,8 @@ fn caught(rounds: u64, plan: Plan) -> u64 {
 #[test]
 fn power_cuts_lose_nothing_acknowledged() {
     let covered = campaign(120, Plan::CRASHES);
+    // On a sound disk scrub finds nothing; the campaign itself sees to that.
+    assert!(covered.scrubbed > 1 << 20, "{covered:?}");
     assert!(covered.cuts > 300, "{covered:?}");
     for activity in Activity::ALL {
         assert!(covered.fell_in(activity) > 10, "no crash in {}: {covered:?}", activity.name());
@@ -79,6 +81,23 @@ fn a_store_with_little_room_cleans_as_it_goes_and_loses_nothing() {
 fn a_lossy_rotting_disk_never_makes_us_serve_wrong_bytes() {
     let covered = campaign(80, Plan::LOSSY_DISK);
     assert!(covered.corrupt > 50, "{covered:?}");
+}
+
+/// Rot in sealed segments is found by scrub before it is read: after a pass no reader finds any.
+#[test]
+fn scrub_finds_rot_before_readers_do() {
+    let plan = Plan { rot: 6, disk_may_lose: true, scrub_first: true, ..Plan::CRASHES };
+    let covered = campaign(80, plan);
+    assert!(covered.found_by_scrub > 50, "{covered:?}");
+    let faults = Faults { lost_write: 10, misdirected_write: 10, ..Faults::default() };
+    let covered = campaign(40, Plan { faults, ..plan });
+    assert!(covered.found_by_scrub > 50, "{covered:?}");
+}
+
+#[test]
+fn control_a_scrub_that_looks_away_is_caught() {
+    let plan = Plan { flaw: Flaw::ScrubLooksAway, rot: 6, disk_may_lose: true, scrub_first: true, ..Plan::CRASHES };
+    assert!(caught(30, plan) > 0);
 }
 
 #[test]

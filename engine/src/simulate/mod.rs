@@ -42,6 +42,8 @@ pub struct Plan {
     pub segments: u64,
     /// Processes are killed; the machine never loses power, and what was handed to the disk may be seen by the next.
     pub power_stays: bool,
+    /// After opening, a whole pass of scrub runs before anything is read; then no reader may find damage.
+    pub scrub_first: bool,
     #[cfg(test)]
     pub(crate) flaw: Flaw,
 }
@@ -64,6 +66,7 @@ impl Plan {
         disk_bytes: u64::MAX,
         segments: 20,
         power_stays: false,
+        scrub_first: false,
         #[cfg(test)]
         flaw: Flaw::None,
     };

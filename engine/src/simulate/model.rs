@@ -44,6 +44,7 @@ enum Doing {
         key: Key,
         allowed: Vec<Option<Held>>,
     },
+    Scrub,
 }
 
 /// A value's bytes, from its number: lengths from nothing to 12 KiB, mostly small.
@@ -116,7 +117,11 @@ impl World {
 
     fn live(&mut self) -> Verdict {
         self.begin_life()?;
+        let found = if self.plan.scrub_first { Some(self.scrub_everything()?) } else { None };
         self.check_everything()?;
+        let corrupt = self.store().stats().corrupt;
+        let first = found.is_none_or(|found| found == corrupt);
+        ensure!(first, "readers found damage that scrub had passed over: {found:?} before, {corrupt} after");
         self.disk.set_faults(self.plan.faults);
         let cut = self.chance.below(4) > 0;
         if cut {
@@ -155,6 +160,34 @@ impl World {
         ensure!(first == again.index_entries(), "recovering twice gives two states");
         self.store = Some(again);
         Ok(())
+    }
+
+    /// One pass over all sealed segments, in steps of any size. Returns how much damage is counted then.
+    fn scrub_everything(&mut self) -> Result<u64, String> {
+        let before = self.store().stats().corrupt;
+        loop {
+            let tag = self.tag_next;
+            self.tag_next += 1;
+            let budget_bytes = self.chance.below(100_000);
+            self.store().submit(tag, Request::Scrub { budget_bytes });
+            let answer = loop {
+                if let Some((_, answer)) = self.store().take() {
+                    break answer;
+                }
+                if !self.store().turn() {
+                    self.store().wait();
+                }
+            };
+            let Ok(Response::Scrubbed { wrapped, .. }) = answer else {
+                return Err(format!("scrub answered {answer:?}"));
+            };
+            if wrapped {
+                break;
+            }
+        }
+        let corrupt = self.store().stats().corrupt;
+        self.coverage.found_by_scrub += corrupt - before;
+        Ok(corrupt)
     }
 
     fn open(&mut self) -> Result<Store<SimDisk>, String> {
@@ -213,6 +246,9 @@ impl World {
         }
         let stats = self.store().stats();
         let sound = !self.plan.is_faulty() && !self.plan.has_flaw();
+        ensure!(!sound || stats.scrub_damaged == 0, "scrub found damage on a disk that does none");
+        self.coverage.scrubbed += stats.scrubbed_bytes;
+        self.coverage.scrub_damaged += stats.scrub_damaged;
         ensure!(!sound || stats.corrupt == 0, "{} damaged records on a disk that does no damage", stats.corrupt);
         self.coverage.cleaned += stats.cleaned;
         self.coverage.several_classes_open += u64::from(stats.open_classes > 1);
@@ -281,7 +317,8 @@ impl World {
                 45..60 => self.touch(),
                 60..85 => self.get(),
                 85..92 => self.remove(),
-                92..97 => self.sweep(),
+                92..95 => self.sweep(),
+                95..97 => self.scrub(),
                 _ => self.pause()?,
             }
         }
@@ -391,6 +428,11 @@ impl World {
         self.submit(Request::RemoveIfOlder { key, version }, Doing::Change { results: vec![(key, result)], expected });
     }
 
+    fn scrub(&mut self) {
+        let budget_bytes = self.chance.below(200_000);
+        self.submit(Request::Scrub { budget_bytes }, Doing::Scrub);
+    }
+
     fn get(&mut self) {
         let mut key = self.keys[self.chance.below(self.keys.len() as u64) as usize];
         // Often one that is being changed.
@@ -415,7 +457,7 @@ impl World {
             Doing::Change { results, .. } => {
                 results.iter().any(|(_, held)| held.is_some_and(|held| self.is_expiring(held)))
             }
-            Doing::Sweep { .. } | Doing::Get { .. } => false,
+            Doing::Sweep { .. } | Doing::Get { .. } | Doing::Scrub => false,
         });
         if sweeping || unclear || in_flight_expiring {
             return;
@@ -526,6 +568,7 @@ impl World {
     fn judge(&mut self, doing: Doing, result: Result<Response, Error>) -> Verdict {
         match (doing, result) {
             (Doing::Get { key, allowed }, Ok(Response::Got(object))) => self.judge_get(key, &allowed, object),
+            (Doing::Scrub, Ok(Response::Scrubbed { .. })) => Ok(()),
             (Doing::Get { .. }, Err(Error::Io)) => {
                 ensure!(self.plan.faults.read_error > 0, "a read failed on a sound disk");
                 Ok(())
@@ -593,7 +636,7 @@ impl World {
         // What a reader has seen must not be taken back: if it is what a change in flight leads to, that is certain now.
         let in_flight = self.doing.values().any(|doing| match doing {
             Doing::Change { results, .. } | Doing::Sweep { results } => results.contains(&(key, *seen)),
-            Doing::Get { .. } => false,
+            Doing::Get { .. } | Doing::Scrub => false,
         });
         if in_flight {
             self.known.entry(key).or_default().certain = *seen;

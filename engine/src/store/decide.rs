@@ -98,7 +98,9 @@ impl<D: Disk> Store<D> {
                 let answer = Some((tag, Response::Confirmed));
                 Decision::Write(clock(Action::Confirmed, *now_s, 0, Effect::Nothing, answer))
             }
-            Request::Get { .. } | Request::Scan { .. } => unreachable!("reads never line up with changes"),
+            Request::Get { .. } | Request::Scan { .. } | Request::Scrub { .. } => {
+                unreachable!("reads never line up with changes")
+            }
         }
     }
 

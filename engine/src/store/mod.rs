@@ -11,7 +11,7 @@
 //! index is rolled back to what is durable and the answers are errors.
 //!
 //! What lies behind: `upkeep` cleans segments, writes checkpoints and frees dead segments; `recovery` puts all of it
-//! together again when the store is opened.
+//! together again when the store is opened. `scrub` reads sealed segments again to find rot before a reader does.
 
 pub(crate) mod arcs;
 mod bare_index;
@@ -24,6 +24,7 @@ mod inspection;
 mod log;
 mod read;
 mod recovery;
+mod scrub;
 mod segments;
 mod supply;
 mod upkeep;
@@ -48,6 +49,7 @@ use crate::stats::Stats;
 use bytes::Bytes;
 use index::{Index, Slot};
 use log::{Log, Tail};
+use scrub::Scrub;
 use segments::Segments;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use upkeep::Upkeep;
@@ -137,6 +139,8 @@ enum Pending {
         round: u64,
         step: upkeep::Step,
     },
+    /// A stretch of a sealed segment, to be verified.
+    Scrub,
 }
 
 /// One shard's store. See the module.
@@ -161,6 +165,7 @@ pub struct Store<D: Disk> {
     readings_in_flight: usize,
     finished: VecDeque<(u64, Result<Response, Error>)>,
     upkeep: Upkeep,
+    scrub: Scrub,
     /// The last believed time of a sweep.
     swept_s: Option<u64>,
     write_faults: u64,
@@ -187,6 +192,8 @@ pub(crate) enum Flaw {
     Unchained,
     /// Let gets see what is not durable yet.
     DirtyReads,
+    /// Scrub finds damage and does nothing about it.
+    ScrubLooksAway,
 }
 
 impl<D: Disk> Store<D> {
@@ -196,6 +203,7 @@ impl<D: Disk> Store<D> {
         match request {
             Request::Get { key } => self.get(tag, key),
             Request::Scan { from, to, after, limit } => self.scan(tag, from, to, after, limit),
+            Request::Scrub { budget_bytes } => self.scrub(tag, budget_bytes),
             change => self.changes.push_back(Change::Asked { tag, request: change, compared: None }),
         }
     }
@@ -213,6 +221,7 @@ impl<D: Disk> Store<D> {
         while self.build_batch() {
             moved = true;
         }
+        moved |= self.advance_scrub();
         moved |= self.start_readings();
         moved
     }
@@ -307,6 +316,7 @@ impl<D: Disk> Store<D> {
             Pending::Names { unlinked } if result.is_ok() => self.segments.release_numbers(&unlinked),
             Pending::Names { unlinked } => unlinked.into_iter().for_each(|number| self.segments.note_unlinked(number)),
             Pending::Upkeep { round, step } => self.upkeep_done(round, step, result),
+            Pending::Scrub => self.stretch_read(result),
         }
     }
 

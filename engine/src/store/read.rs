@@ -45,9 +45,18 @@ pub(super) struct Reading {
 
 #[derive(Debug)]
 pub(super) enum Purpose {
-    Get { tag: u64 },
-    Compare { tag: u64, request: Request },
-    Clean { round: u64 },
+    Get {
+        tag: u64,
+    },
+    Compare {
+        tag: u64,
+        request: Request,
+    },
+    Clean {
+        round: u64,
+    },
+    /// A live record of a segment that scrub found something wrong with.
+    Scrub,
 }
 
 impl Reading {
@@ -160,6 +169,11 @@ impl<D: Disk> Store<D> {
                 reading = unsound;
             }
         }
+        self.read_from_disk(reading);
+    }
+
+    /// Reads from the device whatever may be in memory.
+    pub(super) fn read_from_disk(&mut self, reading: Reading) {
         self.hold(Some(reading.slot));
         self.readings.push_back(reading);
     }
@@ -200,7 +214,7 @@ impl<D: Disk> Store<D> {
                 file: segments::file(number),
                 offset: u64::from(reading.slot.offset),
                 length: record_bytes(reading.slot.length as usize),
-                keep: self.is_at_rest(number),
+                keep: !matches!(reading.purpose, Purpose::Scrub) && self.is_at_rest(number),
             };
             self.start(operation, Pending::Read(reading));
         }
@@ -221,6 +235,7 @@ impl<D: Disk> Store<D> {
         match reading.purpose {
             Purpose::Get { tag } | Purpose::Compare { tag, .. } => self.finish(tag, Err(Error::Io)),
             Purpose::Clean { round } => self.survivor_lost(round),
+            Purpose::Scrub => self.rechecked(true),
         }
     }
 
@@ -245,6 +260,7 @@ impl<D: Disk> Store<D> {
                 self.changes.push_back(Change::Asked { tag, request, compared });
             }
             Purpose::Clean { round } => self.survivor_read(round, header, value),
+            Purpose::Scrub => self.rechecked(true),
         }
     }
 
@@ -286,6 +302,7 @@ impl<D: Disk> Store<D> {
                 self.line_up(tag, request);
             }
             Purpose::Clean { round } => self.survivor_lost(round),
+            Purpose::Scrub => self.rechecked(false),
         }
     }
 }

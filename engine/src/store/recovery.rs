@@ -17,6 +17,7 @@
 
 use super::index::{Index, Slot};
 use super::log::{Log, Tail};
+use super::scrub::Scrub;
 use super::segments::{self, Segment, Segments, Spare, State};
 use super::upkeep::Upkeep;
 use super::{Settings, Store};
@@ -379,6 +380,7 @@ impl Recovery {
             readings_in_flight: 0,
             finished: VecDeque::new(),
             upkeep,
+            scrub: Scrub::default(),
             swept_s: self.swept_s,
             write_faults: 0,
             read_only: false,

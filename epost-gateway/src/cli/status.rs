@@ -1,10 +1,12 @@
-//! `epost status`: what each node of a local organisation says of itself, side by side.
+//! `epost status`: what each node of a local organisation says of itself, side by side: a line a node, and below it every
+//! number of their stores. `--json` has all that a node says.
 
+use super::figures;
 use super::folder::{FolderError, node_folders};
 use super::http::{FetchError, get};
 use super::organisation::{OrganisationFolderError, written_config};
 use super::table;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio::task::JoinSet;
@@ -46,7 +48,10 @@ pub async fn status(folder: &Path, as_json: bool) -> Result<Report, StatusError>
     nodes.sort_by_key(|(number, _)| *number);
     let nodes: Vec<NodeStatus> = nodes.into_iter().map(|(_, node)| node).collect();
     let is_healthy = nodes.iter().all(NodeStatus::is_ready);
-    Ok(Report { text: if as_json { as_json_text(&nodes) } else { as_table(&nodes) }, is_healthy })
+    Ok(Report {
+        text: if as_json { as_json_text(&nodes) } else { as_table(&nodes) + &store_figures(&nodes) },
+        is_healthy,
+    })
 }
 
 async fn ask(address: SocketAddr) -> Result<Value, FetchError> {
@@ -127,6 +132,23 @@ fn as_table(nodes: &[NodeStatus]) -> String {
     table::render(&headings, &nodes.iter().map(row).collect::<Vec<_>>())
 }
 
+/// The numbers of the stores of those nodes that answered, without those that are 0 everywhere, unless they would tell of
+/// damage.
+fn store_figures(nodes: &[NodeStatus]) -> String {
+    let engine = |node: &NodeStatus| node.answer.as_ref().ok()?.get("engine")?.as_object().cloned();
+    let (names, stores): (Vec<String>, Vec<Map<String, Value>>) =
+        nodes.iter().filter_map(|node| Some((node.name(), engine(node)?))).unzip();
+    if stores.is_empty() {
+        return String::new();
+    }
+    let is_shown = |name: &str| {
+        let counts =
+            |store: &Map<String, Value>| store.get(name).and_then(Value::as_u64).is_some_and(|value| value > 0);
+        figures::tells_of_damage(name) || stores.iter().any(counts)
+    };
+    format!("\n{}", figures::grouped(&names, &stores, is_shown))
+}
+
 fn as_json_text(nodes: &[NodeStatus]) -> String {
     let node = |node: &NodeStatus| {
         json!({
@@ -174,6 +196,9 @@ mod tests {
         assert_eq!(lines[2][..4], ["node2", "joining", "-", "-"]);
         assert_eq!(lines[3][..3], ["node3", "no answer in 3 s", "-"]);
         assert_eq!(lines[4][..2], ["node4", "waits for accounts"]);
+        let below = store_figures(&nodes);
+        assert!(below.lines().any(|line| line.starts_with("  live records ") && line.ends_with(" 2.0 KiB")), "{below}");
+        assert!(store_figures(&nodes[1..]).is_empty());
         let read: Value = serde_json::from_str(&as_json_text(&nodes)).unwrap();
         assert_eq!(read["nodes"][0]["status"]["ring"]["epoch"], 6);
         assert_eq!(read["nodes"][2]["status"], Value::Null);

@@ -8,8 +8,9 @@ pub fn render(headings: &[&str], rows: &[Vec<String>]) -> String {
         cells.chain([headings[column].chars().count()]).max().unwrap_or(0)
     };
     let is_number = |column: usize| {
-        let is_numeric =
-            |cell: &str| cell == "-" || cell.split(' ').next().is_some_and(|word| word.parse::<f64>().is_ok());
+        let is_numeric = |cell: &str| {
+            cell.is_empty() || cell == "-" || cell.split(' ').next().is_some_and(|word| word.parse::<f64>().is_ok())
+        };
         rows.iter().all(|row| is_numeric(&row[column])) && !rows.is_empty()
     };
     let columns: Vec<(usize, bool)> = (0..headings.len()).map(|column| (width(column), is_number(column))).collect();

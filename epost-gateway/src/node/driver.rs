@@ -17,6 +17,7 @@ use super::clock::{Clock, wall};
 use super::compute::Workshop;
 use super::inbox::{Inbox, Order};
 use super::limits::{COMMANDS_UNDER_WAY_MAX, DELIVERY_BYTES_MAX, SLEEP_TIME, TURN};
+use super::scrubber::Scrubber;
 use super::status::{Counter, Gauge, Registry};
 use super::storage::Storage;
 use super::sweeper::Sweeper;
@@ -44,6 +45,8 @@ pub(super) struct Driver<M> {
     pub rings: Arc<watch::Sender<Arc<Roster>>>,
     /// Sweeps expired leases; only one driver of an engine does it.
     pub sweeper: Option<Sweeper>,
+    /// Scrubs sealed data; only one driver of an engine does it.
+    pub scrubber: Option<Scrubber>,
     pub counters: Counters,
 }
 
@@ -157,7 +160,7 @@ impl<M: Machine> Running<M> {
         worked
     }
 
-    /// Timers that are due, and the sweep.
+    /// Timers that are due, the sweep, and a step of scrubbing.
     fn due_turn(&mut self) -> bool {
         let now = self.driver.clock.now();
         let mut worked = false;
@@ -168,6 +171,16 @@ impl<M: Machine> Running<M> {
         }
         if let Some(due) = self.driver.sweeper.as_mut().and_then(|sweeper| sweeper.due(now, wall())) {
             self.driver.storage.sweep(due);
+        }
+        if let Some(scrubber) = self.driver.scrubber.as_mut() {
+            if let Some((bytes, store_bytes)) = self.driver.storage.take_scrubbed() {
+                scrubber.done(bytes, store_bytes);
+            }
+            if !self.driver.storage.is_scrubbing()
+                && let Some(budget) = scrubber.due(now)
+            {
+                self.driver.storage.scrub(budget);
+            }
         }
         worked
     }

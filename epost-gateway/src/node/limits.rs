@@ -117,6 +117,12 @@ pub const CLOCK_JUMP_MIN_S: u64 = 3600;
 /// How long after its start a node believes its clock even if the store's last sweep is suspiciously long ago: by then
 /// replicas have told each other of leases extended meanwhile. Until then the engine deletes nothing after such a jump.
 pub const CLOCK_TRUST_TIME: Duration = Duration::from_secs(3600);
+/// Time between two steps of scrubbing, at least.
+pub const SCRUB_PERIOD: Duration = Duration::from_secs(5);
+/// Bytes worth a step of scrubbing: about one batch of the engine.
+pub const SCRUB_STEP_MIN: u64 = 1 << 20;
+/// Bytes scrubbed at once, at most, however long it was that nothing was.
+pub const SCRUB_CREDIT_MAX: i64 = 64 << 20;
 /// Largest packet from a peer's application; larger ones are dropped.
 pub const DELIVERY_BYTES_MAX: usize = 1 << 20;
 /// Longest sleep of the overlay thread when nothing is due.

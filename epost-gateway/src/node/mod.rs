@@ -20,6 +20,7 @@ mod inbox;
 pub mod limits;
 pub mod readiness;
 mod ring_file;
+mod scrubber;
 mod start;
 pub mod status;
 mod storage;

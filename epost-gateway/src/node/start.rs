@@ -7,6 +7,7 @@ use super::driver::{Counters, Driver};
 use super::inbox::{Inbox, Switchboard};
 use super::limits::{DELIVERIES_MAX, READY_POLL_TIME, STATUS_POLL_TIME, STORAGE_UNDER_WAY_MAX};
 use super::readiness::Pending;
+use super::scrubber::Scrubber;
 use super::storage::Storage;
 use super::sweeper::{self, Sweeper};
 use super::transport::{Admission, Quic, QuicConfig, Transport};
@@ -65,6 +66,7 @@ impl Node {
             roster,
             authority,
             period: Duration::from_secs(config.engine.sweep_s),
+            scrub_days: config.engine.scrub_days,
             grace_s,
         };
         threads.extend(crew.start(&ids, &inboxes, &ended)?);
@@ -80,7 +82,6 @@ impl Node {
             overlay: overlay.clone(),
             readiness: readiness.clone(),
             registry: registry.clone(),
-            engine: Arc::downgrade(&engine),
         };
         let tasks = vec![
             tokio::spawn(observe(store.clone(), tell_overlay, readiness.wait_for("overlay"))),
@@ -133,6 +134,7 @@ struct Crew {
     roster: Arc<Roster>,
     authority: [u8; 32],
     period: Duration,
+    scrub_days: u32,
     grace_s: u64,
 }
 
@@ -180,6 +182,7 @@ impl Crew {
             deliveries: self.deliver.clone(),
             rings: self.rings.clone(),
             sweeper: (index == 0).then(|| Sweeper::new(self.period, jump_s, self.clock.now())),
+            scrubber: if index == 0 { Scrubber::new(self.scrub_days, self.clock.now()) } else { None },
             counters: self.counters.clone(),
         }
     }
@@ -239,17 +242,14 @@ async fn observe(store: RingStore, tell: watch::Sender<Arc<OverlayStatus>>, pend
 }
 
 fn show_engine(engine: &Arc<Engine>, registry: &Registry) {
-    let read = |name, help, pick: fn(&engine::Stats) -> u64| {
-        let engine = Arc::downgrade(engine);
-        registry.reading(name, help, move || engine.upgrade().map_or(0, |engine| pick(&engine.stats())));
-    };
-    read("engine_objects", "objects stored", |stats| stats.objects);
-    read("engine_live_bytes", "bytes of live records", |stats| stats.live_bytes);
-    read("engine_total_bytes", "bytes of the store's files", |stats| stats.total_bytes);
-    read("engine_corrupt", "damaged records found, never served", |stats| stats.corrupt);
-    read("engine_refused", "operations the store refused", |stats| stats.refused);
-    read("engine_read_only", "shards that take no more changes", |stats| stats.read_only);
-    read("queue_engine", "operations waiting or in flight in the engine", |stats| stats.queue_depth);
+    let all = Arc::downgrade(engine);
+    registry.readings("engine", "every number of the store, by name", move || {
+        all.upgrade().map_or_else(Vec::new, |engine| engine.stats().fields())
+    });
+    let engine = Arc::downgrade(engine);
+    registry.reading("queue_engine", "operations waiting or in flight in the engine", move || {
+        engine.upgrade().map_or(0, |engine| engine.stats().queue_depth)
+    });
 }
 
 fn show_queues(inboxes: &[Arc<Inbox>], workshop: &Workshop, registry: &Registry) {

@@ -16,6 +16,9 @@ const SWEEP_TAG: u64 = u64::MAX;
 /// Tag of a confirmation that the clock is right.
 const CONFIRM_TAG: u64 = u64::MAX - 1;
 
+/// Tag of a step of scrubbing.
+const SCRUB_TAG: u64 = u64::MAX - 2;
+
 /// One machine's way to the engine.
 pub(super) struct Storage {
     port: Port,
@@ -28,6 +31,10 @@ pub(super) struct Storage {
     put_bytes: usize,
     /// Whether a sweep is under way.
     sweeping: bool,
+    /// Whether a step of scrubbing is under way.
+    scrubbing: bool,
+    /// What the last one read, and what a whole pass reads; until somebody asks.
+    scrubbed: Option<(u64, u64)>,
     /// A shard of the engine has ended although nobody closed it.
     has_ended: bool,
     full: Counter,
@@ -45,6 +52,8 @@ impl Storage {
             puts: BTreeMap::new(),
             put_bytes: 0,
             sweeping: false,
+            scrubbing: false,
+            scrubbed: None,
             has_ended: false,
             full: registry.drops("storage queue full"),
             failed: registry.counter("storage_failures", "storage operations the engine refused or failed"),
@@ -55,7 +64,7 @@ impl Storage {
 
     /// Starts an operation of the machine.
     pub(super) fn submit(&mut self, op: OpId, operation: StorageOperation) {
-        assert!(op.0 < CONFIRM_TAG, "the last numbers are the driver's own");
+        assert!(op.0 < SCRUB_TAG, "the last numbers are the driver's own");
         if let StorageOperation::Put { key, version: 0, .. } = &operation
             && key.kind.is_mutable()
         {
@@ -87,6 +96,23 @@ impl Storage {
         self.flush();
     }
 
+    /// Reads about so many bytes of sealed data again.
+    pub(super) fn scrub(&mut self, budget_bytes: u64) {
+        assert!(!std::mem::replace(&mut self.scrubbing, true), "one step at a time");
+        self.waiting.push_back((SCRUB_TAG, Request::Scrub { budget_bytes }));
+        self.flush();
+    }
+
+    /// Whether a step of scrubbing is under way.
+    pub(super) fn is_scrubbing(&self) -> bool {
+        self.scrubbing
+    }
+
+    /// What the last step of scrubbing read, and what a whole pass reads, once.
+    pub(super) fn take_scrubbed(&mut self) -> Option<(u64, u64)> {
+        self.scrubbed.take()
+    }
+
     /// The next operation of the machine that has ended.
     pub(super) fn poll(&mut self) -> Option<(OpId, StorageResult)> {
         if let Some(answered) = self.answered.pop_front() {
@@ -96,11 +122,20 @@ impl Storage {
             let Completion { tag, result } = self.port.poll()?;
             self.flush();
             self.sweeping &= tag != SWEEP_TAG;
+            self.scrubbing &= tag != SCRUB_TAG;
             self.put_bytes -= self.puts.remove(&tag).unwrap_or(0);
             self.has_ended |= matches!(result, Err(engine::Error::Closed));
             match (tag, result) {
                 (SWEEP_TAG, Ok(Response::Swept { expired, .. })) => self.swept.add(expired),
-                (SWEEP_TAG | CONFIRM_TAG, Ok(_)) => {}
+                (SCRUB_TAG, Ok(Response::Scrubbed { bytes, damaged, store_bytes, .. })) => {
+                    self.scrubbed = Some((bytes, store_bytes));
+                    if damaged > 0 {
+                        tracing::warn!(damaged, "scrub found damaged records; replicas repair what is live of them");
+                    }
+                }
+                (SWEEP_TAG | CONFIRM_TAG | SCRUB_TAG, Ok(_)) => {}
+                // The engine scrubs unless it is closed, which is dealt with elsewhere.
+                (SCRUB_TAG, Err(_)) => {}
                 (SWEEP_TAG | CONFIRM_TAG, Err(error)) => {
                     self.sweep_failures.increment();
                     tracing::warn!(%error, "sweep failed");
@@ -171,7 +206,9 @@ fn outcome(response: Response) -> StorageResult {
             entries.iter().map(listed).collect::<Option<Vec<_>>>().map_or(StorageResult::Failed, StorageResult::Listed)
         }
         // Answers to requests that machines do not make.
-        Response::Removed(_) | Response::Swept { .. } | Response::Confirmed => StorageResult::Failed,
+        Response::Removed(_) | Response::Swept { .. } | Response::Confirmed | Response::Scrubbed { .. } => {
+            StorageResult::Failed
+        }
     }
 }
 

@@ -100,6 +100,7 @@ impl Bench {
             clock: clock.clone(),
             deliveries: deliver,
             rings: Arc::new(watch::channel(Arc::new(Roster::new(ring, Bytes::new()))).0),
+            scrubber: None,
             sweeper: Some(Sweeper::new(Duration::from_millis(200), 3600, clock.now())),
             counters: Counters::new(&registry),
         };
