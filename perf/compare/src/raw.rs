@@ -11,9 +11,9 @@ use crate::pump::{Done, Limit, by_threads};
 use crate::stop;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// The engine closes a batch at this size; so does the batcher.
@@ -23,7 +23,7 @@ const BLOCK: usize = engine::limits::BLOCK;
 /// Batches under way at once.
 const LANES: usize = 2;
 /// Bytes of each lane's file, written round and round.
-const LANE_BYTES: usize = 128 << 20;
+const LANE_BYTES: usize = 64 << 20;
 
 /// Values of `size` in one batch when `depth` are in flight.
 fn per_batch(size: usize, depth: usize) -> usize {
@@ -52,37 +52,63 @@ pub(crate) fn append(dir: &Path, size: usize, depth: usize, limit: Limit) -> Res
     Ok(done)
 }
 
-/// Two batches under way at once, each written directly over old blocks; an operation is a value.
-pub(crate) fn overlapped(dir: &Path, size: usize, depth: usize, limit: Limit) -> Result<Done, Fault> {
-    let lanes = LANES.min(depth);
-    let values = per_batch(size, depth.div_ceil(lanes));
-    let bytes = (size * values).next_multiple_of(BLOCK);
-    let mut files = Vec::with_capacity(lanes);
-    for lane in 0..lanes {
-        files.push((lane_file(&dir.join(format!("raw-{lane}")))?, 0));
+/// Files written before, one for each batch that can be under way.
+pub(crate) struct Lanes {
+    dir: PathBuf,
+    /// Each with the place where its next batch goes.
+    free: Mutex<Vec<(File, usize)>>,
+}
+
+impl Lanes {
+    /// Writes the files.
+    pub(crate) fn make(dir: &Path) -> Result<Lanes, Fault> {
+        let mut files = Vec::with_capacity(LANES);
+        for lane in 0..LANES {
+            files.push((lane_file(&lane_path(dir, lane))?, 0));
+        }
+        Ok(Lanes { dir: dir.to_owned(), free: Mutex::new(files) })
     }
-    // A buffer that starts at a block's boundary, without unsafe: a longer one, from its first such address on.
-    let mut memory = vec![0; bytes + BLOCK];
-    Dice::new(2).fill(&mut memory);
-    let skip = memory.as_ptr().align_offset(BLOCK);
-    let batch = &memory[skip..skip + bytes];
-    let batches = Limit { operations: (limit.operations / values).max(1), ..limit };
-    let files = Mutex::new(files);
-    let lanes_free = || files.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut done = by_threads(lanes, batches, |_| {
-        // As many threads as lanes, so there is one for each.
-        let Some((file, at)) = lanes_free().pop() else { return Ok(()) };
-        let at = if at + bytes > LANE_BYTES { 0 } else { at };
-        file.write_all_at(batch, at as u64)?;
-        file.sync_data()?;
-        lanes_free().push((file, at + bytes));
-        Ok(())
-    })?;
-    done.count *= values;
-    for lane in 0..lanes {
-        std::fs::remove_file(dir.join(format!("raw-{lane}")))?;
+
+    fn free(&self) -> MutexGuard<'_, Vec<(File, usize)>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    Ok(done)
+
+    /// Two batches under way at once, each written directly over old blocks; an operation is a value.
+    pub(crate) fn overlapped(&self, size: usize, depth: usize, limit: Limit) -> Result<Done, Fault> {
+        let lanes = LANES.min(depth);
+        let values = per_batch(size, depth.div_ceil(lanes));
+        let bytes = (size * values).next_multiple_of(BLOCK);
+        // A buffer that starts at a block's boundary, without unsafe: a longer one, from its first such address on.
+        let mut memory = vec![0; bytes + BLOCK];
+        Dice::new(2).fill(&mut memory);
+        let skip = memory.as_ptr().align_offset(BLOCK);
+        let batch = &memory[skip..skip + bytes];
+        let batches = Limit { operations: (limit.operations / values).max(1), ..limit };
+        let mut done = by_threads(lanes, batches, |_| {
+            // At most as many threads as lanes, so there is one for each.
+            let Some((file, at)) = self.free().pop() else { return Ok(()) };
+            let at = if at + bytes > LANE_BYTES { 0 } else { at };
+            file.write_all_at(batch, at as u64)?;
+            file.sync_data()?;
+            self.free().push((file, at + bytes));
+            Ok(())
+        })?;
+        done.count *= values;
+        Ok(done)
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        for lane in 0..LANES {
+            // It lies in scratch, which is removed at the end in any case.
+            let _ = std::fs::remove_file(lane_path(&self.dir, lane));
+        }
+    }
+}
+
+fn lane_path(dir: &Path, lane: usize) -> PathBuf {
+    dir.join(format!("raw-{lane}"))
 }
 
 /// A file with every block on the disk already, open for direct writes.
@@ -110,7 +136,7 @@ pub(crate) fn fio(dir: &Path, what: Fio, limit: Limit) -> Result<Option<f64>, Fa
     let path = dir.join("fio");
     let mut command = Command::new("fio");
     command.arg("--name=raw").arg(format!("--filename={}", path.display()));
-    command.args(["--output-format=json", "--size=512m", "--time_based"]);
+    command.args(["--output-format=json", "--size=256m", "--time_based"]);
     command.arg(format!("--runtime={}ms", limit.time.as_millis()));
     let side = match what {
         Fio::DurableWrites(size) => {

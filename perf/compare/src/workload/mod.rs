@@ -155,6 +155,9 @@ impl Stage {
     /// Says what is being done now.
     pub(crate) fn now(&self, words: String) -> Result<(), Fault> {
         crate::stop::check()?;
+        if self.progress.is_hidden() {
+            eprintln!("{}/{} {words}", self.progress.position(), self.progress.length().unwrap_or(0));
+        }
         self.progress.set_message(words);
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::data::{DAY_S, EPOCH_S};
 use crate::device::Traffic;
 use crate::fault::Fault;
 use crate::pump::{Done, Limit, Way, changes};
-use crate::raw::{self, Fio};
+use crate::raw::{self, Fio, Lanes};
 use crate::report::Case;
 use crate::store::{Change, Kind, Store};
 use std::path::Path;
@@ -167,11 +167,12 @@ fn puts(
 
 fn device_itself(stage: &mut Stage) -> Result<(), Fault> {
     let dir = stage.scratch.clone();
+    let lanes = Lanes::make(&dir)?;
     for (size, depth, case) in cases() {
         let limit = limit(stage, size);
         let append = raw::append(&dir, size, depth, limit).map(|done| done.rate());
         stage.take(&case, "raw append", append)?;
-        let overlapped = raw::overlapped(&dir, size, depth, limit).map(|done| done.rate());
+        let overlapped = lanes.overlapped(size, depth, limit).map(|done| done.rate());
         stage.take(&case, "raw overlapped", overlapped)?;
         if depth == 1 {
             match raw::fio(&dir, Fio::DurableWrites(size), limit) {
