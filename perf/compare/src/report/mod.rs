@@ -119,7 +119,10 @@ pub(crate) struct Report {
 impl Report {
     /// A report about this machine, the disk that holds `dir`, and what went on beside it during `watch`.
     pub(crate) fn new(dir: &Path, watch: &Watch, notes: Vec<String>, book: Book) -> Report {
-        Report { machine: Machine::here(dir), others_percent: watch.others_percent(), notes, rows: book.rows }
+        let mut rows = book.rows;
+        // By workload, rates before costs, and otherwise as they came.
+        rows.sort_by_key(|row| (order(row.case.workload), row.case.better == Better::Lower));
+        Report { machine: Machine::here(dir), others_percent: watch.others_percent(), notes, rows }
     }
 
     /// The table.
@@ -165,6 +168,11 @@ impl Report {
         }
         seen
     }
+}
+
+/// The number of a workload.
+fn order(workload: &str) -> u32 {
+    workload.trim_start_matches('W').parse().unwrap_or(u32::MAX)
 }
 
 /// The cases of some rows, in order.

@@ -29,7 +29,10 @@ fn lines(case: &Case, rows: &[Row]) -> String {
     for row in here {
         text += &match (row.spread(), &row.absent) {
             (Some((median, low, high)), absent) => {
-                let range = format!("({}-{})", figure(low), figure(high));
+                let range = match row.samples.len() {
+                    1 => "(one round)".to_owned(),
+                    _ => format!("({}-{})", figure(low), figure(high)),
+                };
                 let but = absent.as_ref().map(|reason| format!("  some rounds absent: {reason}")).unwrap_or_default();
                 let line =
                     format!("    {:22} {:>8}  {range:18} {}", row.store, figure(median), ratio(case, row, &ours));
@@ -56,7 +59,9 @@ fn ratio(case: &Case, row: &Row, ours: &[f64]) -> String {
     let pairs = ours.iter().zip(&row.samples).filter(|(ours, theirs)| **ours > 0.0 && **theirs > 0.0);
     let samples = pairs.map(|(ours, theirs)| if case.better == Better::Higher { ours / theirs } else { theirs / ours });
     let ratios = Row { case: case.clone(), store: String::new(), samples: samples.collect(), absent: None };
-    ratios.spread().map_or_else(String::new, |(median, low, high)| {
-        format!("ours x{} ({}-{})", figure(median), figure(low), figure(high))
-    })
+    match (ratios.spread(), ratios.samples.len()) {
+        (None, _) => String::new(),
+        (Some((median, ..)), 1) => format!("ours x{}", figure(median)),
+        (Some((median, low, high)), _) => format!("ours x{} ({}-{})", figure(median), figure(low), figure(high)),
+    }
 }

@@ -11,7 +11,11 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
+
+/// Threads that share a list of changes.
+const THREADS: usize = 16;
 
 /// A directory of files.
 pub(crate) struct Files {
@@ -51,6 +55,17 @@ impl Files {
         Ok(())
     }
 
+    fn change(&self, change: &Change) -> Result<(), Fault> {
+        match change {
+            Change::Put { key, expiry_s, value } => self.put(key, *expiry_s, value),
+            Change::Extend { key, expiry_s } => {
+                let file = File::options().write(true).open(self.path(key))?;
+                file.set_modified(UNIX_EPOCH + Duration::from_secs(*expiry_s))?;
+                Ok(file.sync_all()?)
+            }
+        }
+    }
+
     /// Files of one folder with their keys and expiries.
     fn folder(&self, first: u8) -> Result<Vec<(Key, u64, PathBuf)>, Fault> {
         let mut found = Vec::new();
@@ -75,17 +90,17 @@ fn named(first: u8, name: &str) -> Option<Key> {
 
 impl Store for Files {
     fn commit(&self, changes: Vec<Change>) -> Result<(), Fault> {
-        for change in changes {
-            match change {
-                Change::Put { key, expiry_s, value } => self.put(&key, expiry_s, &value)?,
-                Change::Extend { key, expiry_s } => {
-                    let file = File::options().write(true).open(self.path(&key))?;
-                    file.set_modified(UNIX_EPOCH + Duration::from_secs(expiry_s))?;
-                    file.sync_all()?;
-                }
-            }
+        // There is no common commit, but the kernel can be given several at once.
+        let share = changes.len().div_ceil(THREADS).max(1);
+        if changes.len() <= share {
+            return changes.iter().try_for_each(|change| self.change(change));
         }
-        Ok(())
+        thread::scope(|scope| {
+            let run = |part: &[Change]| part.iter().try_for_each(|change| self.change(change));
+            let parts: Vec<_> = changes.chunks(share).map(|part| scope.spawn(move || run(part))).collect();
+            let panicked = |_| Fault::Io(std::io::Error::other("a thread with files panicked"));
+            parts.into_iter().try_for_each(|part| part.join().map_err(panicked)?)
+        })
     }
 
     fn get(&self, key: &Key, see: &mut See<'_>) -> Result<bool, Fault> {

@@ -74,6 +74,7 @@ fn extend(
 ) -> Result<(Done, Option<u64>), Fault> {
     let limit = Limit { time: stage.plan.case_time, operations: LAPS_MAX * keys.len() / leases };
     let stride = stride(keys.len());
+    store.settle()?;
     device::sync()?;
     let before = Traffic::of(dir);
     let done = changes(store, Way::Native, depth, limit, &|number| {

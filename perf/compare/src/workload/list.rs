@@ -33,6 +33,7 @@ fn walk(
     (from, to): ([u8; 20], [u8; 20]),
     due: usize,
 ) -> Result<f64, Fault> {
+    store.settle()?;
     let mut seen = 0;
     store.list(from, to, &mut |_, _| seen += 1)?;
     if seen != due {
