@@ -1,7 +1,6 @@
 //! A disk to be looked at: nothing is changed, and everything read comes from the device.
 
-use super::{Disk, DiskError, Done, FileName, Operation, Outcome, Token};
-use bytes::Bytes;
+use super::{Disk, DiskError, Done, FileName, Operation, Outcome, Resident, Token};
 use std::collections::VecDeque;
 
 /// Another disk, protected. What recovery does to tidy up (sync what it has read, unlink what it has no use for) is
@@ -43,7 +42,7 @@ impl<D: Disk> Disk for ReadOnly<D> {
         }
     }
 
-    fn resident(&mut self, _file: FileName, _offset: u64, _length: usize) -> Option<Bytes> {
+    fn resident(&mut self, _file: FileName, _offset: u64, _length: usize) -> Option<Resident> {
         None
     }
 

@@ -12,11 +12,12 @@ mod mend;
 #[cfg(test)]
 mod tests;
 
+use crate::disk::Buffer;
 use crate::format::batch::{BatchWriter, read_batch};
 use crate::format::checkpoint::{Checkpoint, CheckpointEntry, CheckpointSegment};
 use crate::format::record::{Action, LeaseEntry, Place, RecordHeader};
 use crate::format::run::{PAGE, Run, RunEntry, RunWriter, check_page, entry_bytes};
-use crate::format::segment::SegmentHeader;
+use crate::format::segment::{Era, SegmentHeader};
 use crate::format::superblock::Superblock;
 use crate::format::{Damage, Identity};
 use crate::key::Key;
@@ -126,7 +127,14 @@ impl Door {
         match self {
             Door::Superblock => vec![Superblock::new(IDENTITY, 4, 3600).to_file()[..Superblock::SIZE].to_vec()],
             Door::SegmentHeader => {
-                let header = SegmentHeader::new(&IDENTITY, AT.segment, AT.generation, 5, 0xc0ffee);
+                let header = SegmentHeader::new(
+                    &IDENTITY,
+                    AT.segment,
+                    AT.generation,
+                    5,
+                    0xc0ffee,
+                    Era { sequence: 4, generation: AT.generation, class: 1 },
+                );
                 vec![header.to_block(&IDENTITY)[..SegmentHeader::SIZE].to_vec()]
             }
             Door::Batch => vec![example_batch(&[b"one"]), example_batch(&[b"", &[3; 300], b"three"])],
@@ -250,7 +258,7 @@ fn example_key(number: u8) -> Key {
 }
 
 fn example_batch(payloads: &[&[u8]]) -> Vec<u8> {
-    let mut writer = BatchWriter::new(IDENTITY, AT, 5, 0xc0ffee, &[]);
+    let mut writer = BatchWriter::new(IDENTITY, AT, 5, 0xc0ffee, &[], Buffer::with_capacity(PAGE));
     for (number, payload) in (0..).zip(payloads) {
         let header = RecordHeader::new(Action::Put, &example_key(number), writer.next_place(), payload.len() as u32);
         writer.push(&header, payload);
