@@ -8,7 +8,7 @@ use crate::sim_disk::Chance;
 use std::path::Path;
 
 /// Mutations of each example or file of the corpus.
-const MUTATIONS: u64 = 2_000;
+const MUTATIONS: u64 = 500;
 
 fn corpus(door: Door) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(door.name());

@@ -4,7 +4,7 @@
 //! were acknowledged, more when some were unanswered as the writer died. What a writer tells after the next opening must be
 //! among them, and is from then on certain.
 
-use super::operations::{FRESH, Operation, WINDOW, fingerprint, key, value};
+use super::operations::{Operation, WINDOW, fingerprint, key, value};
 use engine::Key;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -196,6 +196,7 @@ fn is_expired(held: &Held, now_s: u64) -> bool {
 mod tests {
     //! Goal: the journal convicts what is wrong and only that. Method: a short run told truly, then with one lie each.
 
+    use super::super::operations::FRESH;
     use super::*;
 
     /// A journal after the first operation that puts a new object, with its number and what it holds.

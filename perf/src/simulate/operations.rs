@@ -97,7 +97,7 @@ fn leases(number: u64, dice: &mut Dice) -> Vec<(Key, u64)> {
 
 /// A mutable key, or one that may have been put lately.
 fn some_key(number: u64, dice: &mut Dice) -> Key {
-    if dice.roll() % 3 == 0 {
+    if dice.roll().is_multiple_of(3) {
         return key(MUTABLE, dice.roll() % MUTABLE_KEYS);
     }
     key(FRESH, number.saturating_sub(1 + dice.roll() % LEASE))
