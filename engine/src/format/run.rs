@@ -145,7 +145,7 @@ impl Run {
         if header.shard != identity.shard || header.number != number {
             return Err(Damage::Elsewhere);
         }
-        if header.entries > u64::from(u32::MAX) || header.first_sequence > header.last_sequence {
+        if header.entries == 0 || header.entries > u64::from(u32::MAX) || header.first_sequence > header.last_sequence {
             return Err(Damage::Checksum);
         }
         Ok(Run {
