@@ -76,11 +76,6 @@ impl Rebuild {
     pub(crate) fn give_up(&mut self, locator: Locator) {
         self.lost.insert(locator);
     }
-
-    /// Bytes held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.known.capacity() * size_of::<Known>()
-    }
 }
 
 /// Why a rebuild could not be finished: entries of the table that nothing was known of.
