@@ -276,6 +276,7 @@ impl Shelf {
     }
 
     /// Numbers of all files.
+    #[cfg(test)]
     pub(crate) fn numbers(&self) -> Vec<u32> {
         self.files.keys().copied().collect()
     }
