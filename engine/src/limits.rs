@@ -84,7 +84,7 @@ pub const CHUNK: usize = 1024 * 1024;
 /// An arc of the index with this many objects is split in two; rebuilding one takes a few milliseconds.
 pub const ARC_OBJECTS_MAX: usize = 48 * 1024;
 /// So many entries appended since the last run are written as a run; each takes about 130 bytes of memory until then.
-pub const RECENTS_MAX: usize = 32 * 1024;
+pub const RECENTS_MAX: usize = 16 * 1024;
 /// Runs merged into one of the next level: an entry is rewritten once a level, and there are fewer than this many of each.
 pub const RUN_FAN_IN: usize = 8;
 /// Largest read of a walk in one run. A walk holds one such buffer for each run.

@@ -9,7 +9,6 @@ pub(crate) mod batch;
 pub(crate) mod checkpoint;
 pub(crate) mod checksum;
 pub(crate) mod record;
-#[cfg_attr(not(test), expect(dead_code, reason = "the store moves over to the new index in a later change"))]
 pub(crate) mod run;
 pub(crate) mod segment;
 pub(crate) mod superblock;

@@ -143,7 +143,7 @@ impl Run {
         if header.shard != identity.shard || header.number != number {
             return Err(Damage::Elsewhere);
         }
-        if header.entries > u64::from(u32::MAX) || header.first_sequence > header.last_sequence {
+        if header.entries == 0 || header.entries > u64::from(u32::MAX) || header.first_sequence > header.last_sequence {
             return Err(Damage::Checksum);
         }
         Ok(Run {
@@ -313,8 +313,7 @@ impl RunWriter {
             return None;
         }
         self.seal_page();
-        let mut page = 1 + self.run.pages();
-        for fences in self.run.fences.chunks(PAGE_FENCES) {
+        for (page, fences) in (1 + self.run.pages()..).zip(self.run.fences.chunks(PAGE_FENCES)) {
             let start = self.pages.len();
             self.pages.resize(start + PAGE, 0);
             let bytes = &mut self.pages[start..];
@@ -322,7 +321,6 @@ impl RunWriter {
                 word.copy_from_slice(&fence.to_le_bytes());
             }
             PageAt { run: self.run.number, page }.seal(bytes, &self.identity, FENCES, fences.len());
-            page += 1;
         }
         assert_eq!(self.offset + self.pages.len() as u64, self.run.file_bytes());
         let mut header = AlignedVec::new();

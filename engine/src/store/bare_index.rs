@@ -276,6 +276,7 @@ impl Shelf {
     }
 
     /// Numbers of all files.
+    #[cfg(test)]
     pub(crate) fn numbers(&self) -> Vec<u32> {
         self.files.keys().copied().collect()
     }
@@ -284,8 +285,7 @@ impl Shelf {
     #[cfg(test)]
     pub(crate) fn rot(&mut self, number: u32, at: usize) {
         let mut file = self.files[&number].to_vec();
-        let length = file.len();
-        file[at % length] ^= 1;
+        file[at] ^= 1;
         self.files.insert(number, Bytes::from(file));
     }
 
@@ -300,10 +300,15 @@ impl Shelf {
         }
     }
 
-    /// Gives a walk what it needs.
+    /// Gives a walk what it needs, which is sound.
     pub(crate) fn supply(&self, walk: &mut Walk, need: Need) {
+        self.try_supply(walk, need).expect("all pages are sound");
+    }
+
+    /// Gives a walk what it needs.
+    pub(crate) fn try_supply(&self, walk: &mut Walk, need: Need) -> Result<(), Damage> {
         let start = usize::try_from(need.offset).expect("it lies in memory");
         let bytes = self.files[&need.run].slice(start..start + need.length);
-        walk.supply(need.run, need.offset, bytes).expect("all pages are sound");
+        walk.supply(need.run, need.offset, bytes)
     }
 }

@@ -32,9 +32,8 @@ pub(crate) fn encode_arc(arc: &Arc, seed: u64) -> Vec<u8> {
         bytes.extend_from_slice(&word.to_le_bytes());
     }
     bytes.extend_from_slice(&arc.digest.sum.to_le_bytes());
-    for word in
-        [table.base, count(table.tags.len()), table.occupied, count(table.stash.len()), count(table.far.len()), 0]
-    {
+    let counts = [count(table.tags.len()), table.occupied, count(table.stash.len()), count(table.far.len())];
+    for word in [table.base].into_iter().chain(counts).chain([u32::from(arc.is_stale)]) {
         bytes.extend_from_slice(&word.to_le_bytes());
     }
     assert_eq!(bytes.len(), ARC_HEADER);
@@ -61,7 +60,7 @@ pub(crate) fn decode_arc(bytes: &[u8], seed: u64) -> Result<(Arc, usize), Damage
     let check = fields.u64()?;
     let (low, high) = (fields.u64()?, fields.u64()?);
     let digest = Digest { count: fields.u64()?, sum: u128::from_le_bytes(*fields.take()?) };
-    let [base, buckets, occupied, stash, far, reserved] = [(); 6].map(|()| fields.u32());
+    let [base, buckets, occupied, stash, far, stale] = [(); 6].map(|()| fields.u32());
     let (buckets, stash, far) = (buckets? as usize, stash? as usize, far? as usize);
     let length = arc_bytes(buckets, stash, far).ok_or(Damage::Short)?;
     let sealed = bytes.get(8..length).ok_or(Damage::Short)?;
@@ -77,11 +76,14 @@ pub(crate) fn decode_arc(bytes: &[u8], seed: u64) -> Result<(Arc, usize), Damage
         stash: ascending((0..stash).map(|_| stashed(&mut fields)))?,
         far: ascending((0..far).map(|_| Ok((fields.u32()?, fields.u32()?))))?,
     };
-    if low > high || reserved? != 0 || digest.count != table.len() as u64 || table.flaw().is_some() {
+    let stale = stale?;
+    let is_whole = table.stash.len() == stash && table.far.len() == far;
+    let is_counted = stale == 1 || (stale == 0 && digest.count == table.len() as u64);
+    if low > high || !is_whole || !is_counted || table.flaw().is_some() {
         return Err(Damage::Checksum);
     }
     let mut arc = Arc::new(low, high, table);
-    arc.digest = digest;
+    (arc.digest, arc.is_stale) = (digest, stale == 1);
     Ok((arc, length))
 }
 

@@ -11,10 +11,15 @@
 //!   the growing or splitting of an arc ([`Rebuild`]).
 //! - A [`Snapshot`] hands out all arcs as they were at one moment, one by one, while the index goes on changing.
 //!
-//! What the caller owes: a record's segment is announced ([`Index::set_generation`]) before an entry points there; one locator is
-//! one record as long as a slot holds it; a run is added only when durable, and what replaced an entry in a merge is durable
-//! before the merged runs go (otherwise a power cut could bring back an entry that no run names any more).
-//! For the same reason a merge during which a batch failed is thrown away: undoing may revive what it passed over.
+//! What the caller owes
+//! - A record's segment is announced ([`Index::set_generation`]) before an entry points there. One locator is one record as long
+//!   as a slot holds it.
+//! - A record in the log says which locator and version it replaces or removes: replay asks no other record. Rows of expiry
+//!   and lease records say what they need themselves.
+//! - Recents are frozen when they are durable. A run is added when it is durable, header last, *and* the batches that were in
+//!   flight when its walk ended are: what the walk left out as dead could otherwise come back with a power cut, and no run would
+//!   name it. The same holds for merges. If a batch fails and is undone meanwhile, the walk's result is thrown away.
+//! - The checkpoint holds the arcs and the recents of one moment; every sound run found beside it is adopted.
 //!
 //! Invariants
 //! - The arcs tile the ring: the first begins at 0, the last ends at 2^64 − 1, each begins where the one before ended.
@@ -33,6 +38,8 @@ mod sweep;
 pub(crate) mod table;
 pub(crate) mod walk;
 
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;
 
@@ -112,8 +119,7 @@ impl Index {
         let mut index = Index::of_arcs(settings, arcs);
         recents.iter().for_each(|entry| index.recents.insert(entry));
         index.objects = index.arcs.iter().map(|arc| arc.table.len()).sum();
-        index.misfits =
-            index.arcs.iter().filter(|arc| rebuild::is_misfit(&arc.table, &settings)).map(|arc| arc.low).collect();
+        index.misfits = index.arcs.iter().filter(|arc| rebuild::is_misfit(arc, &settings)).map(|arc| arc.low).collect();
         Ok(index)
     }
 
@@ -222,7 +228,7 @@ impl Index {
         let known = self.known(entry);
         let arc = self.change(known.position);
         arc.table.insert(known.hash, known.locator, tick);
-        arc.digest.add(known.element);
+        arc.count_in(known.element);
         arc.note(known);
         self.objects += 1;
         self.remember(entry);
@@ -237,8 +243,8 @@ impl Index {
         let old_element = self.hasher.element(&entry.key, old_version);
         let arc = self.change(known.position);
         let before = arc.table.relocate(known.hash, old, known.locator, tick)?;
-        arc.digest.subtract(old_element);
-        arc.digest.add(known.element);
+        arc.count_out(old_element);
+        arc.count_in(known.element);
         arc.note(known);
         self.remember(entry);
         Some(before)
@@ -268,6 +274,20 @@ impl Index {
         let Address { position, hash } = self.address(&entry.key);
         let element = self.hasher.element(&entry.key, entry.version);
         codec::ExpiryRow { position, hash, locator: entry.locator, element }
+    }
+
+    /// Drops an entry whose record cannot be read, so that it is not known which object it was. The arc's digest is stale until the
+    /// arc has been rebuilt, which is now due.
+    pub(crate) fn drop_damaged(&mut self, key: &Key, locator: Locator) -> Option<u32> {
+        let Address { position, hash } = self.address(key);
+        let arc = self.change(position);
+        let tick = arc.table.remove(hash, locator)?;
+        arc.is_stale = true;
+        self.objects -= 1;
+        self.measure(position);
+        self.recents.forget(key, locator);
+        self.sources_state += 1;
+        Some(tick)
     }
 
     /// Extends the lease of everything that may be the key's, and returns how many that were. It never shortens one.
@@ -343,7 +363,7 @@ impl Index {
     // Sums.
 
     /// The digest of the objects between two placement ids, both included, as far as whole arcs hold them; and the ranges of keys at
-    /// the edges that are still to be walked and added ([`Digest::add`] with [`Index::element`]).
+    /// the edges, and in arcs with a stale digest, that are still to be walked and added ([`Digest::add`] with [`Index::element`]).
     pub(crate) fn digest(&self, from: [u8; 20], to: [u8; 20]) -> (Digest, Vec<(Key, Key)>) {
         let (mut digest, mut edges) = (Digest::default(), Vec::new());
         let (low, high) = (Key::lowest(from), Key::highest(to));
@@ -360,9 +380,9 @@ impl Index {
         let (first, last) = (self.arc_at(position(&low)), self.arc_at(position(&high)));
         for arc in &self.arcs[first..=last] {
             let (arc_low, arc_high) = keys_at(arc.low, arc.high);
-            if low <= arc_low && arc_high <= high {
+            if low <= arc_low && arc_high <= high && !arc.is_stale {
                 digest.join(arc.digest);
-            } else if arc.digest.count > 0 {
+            } else if arc.table.len() > 0 {
                 edges.push((low.max(arc_low), high.min(arc_high)));
             }
         }
@@ -408,7 +428,7 @@ impl Index {
     fn take_out(&mut self, position: u64, hash: KeyHash, locator: Locator, element: u128) -> Option<u32> {
         let arc = self.change(position);
         let tick = arc.table.remove(hash, locator)?;
-        arc.digest.subtract(element);
+        arc.count_out(element);
         self.objects -= 1;
         self.measure(position);
         Some(tick)
@@ -423,7 +443,7 @@ impl Index {
     fn measure(&mut self, position: u64) {
         let arc = &self.arcs[self.arc_at(position)];
         let low = arc.low;
-        if rebuild::is_misfit(&arc.table, &self.settings) {
+        if rebuild::is_misfit(arc, &self.settings) {
             self.misfits.insert(low);
         } else {
             self.misfits.remove(&low);

@@ -6,7 +6,7 @@
 //! in the notes. So nothing is replayed and nothing can be missed, and the exchange is one step.
 //!
 //! If an entry of the table is neither in the walk nor in the notes (its page of a run is damaged), the rebuild says which
-//! records it lacks. They hold their keys themselves: the caller reads them and adds them, or removes what cannot be read.
+//! records it lacks. They hold their keys themselves: the caller reads them and adds them, or gives up those it cannot read.
 
 use super::arc::{Arc, Digest, Known};
 use super::hash::{BUCKET, Hasher};
@@ -15,6 +15,7 @@ use super::table::Table;
 use super::walk::Entry;
 use super::{Index, Settings};
 use crate::key::Key;
+use std::collections::BTreeSet;
 
 /// A table this full (in per mille of its slots) is rebuilt: beyond, entries begin to find no place.
 const FULL: usize = 950;
@@ -35,10 +36,12 @@ pub(super) fn slots_for(entries: usize, settings: &Settings) -> usize {
     slots.max(1).next_multiple_of(BUCKET)
 }
 
-/// Whether a table should be rebuilt.
-pub(super) fn is_misfit(table: &Table, settings: &Settings) -> bool {
-    let (entries, slots) = (table.len(), table.slots());
-    entries * 1000 >= slots * FULL || (entries * 1000 < slots * EMPTY && slots_for(entries, settings) * 2 <= slots)
+/// Whether an arc should be rebuilt.
+pub(super) fn is_misfit(arc: &Arc, settings: &Settings) -> bool {
+    let (entries, slots) = (arc.table.len(), arc.table.slots());
+    arc.is_stale
+        || entries * 1000 >= slots * FULL
+        || (entries * 1000 < slots * EMPTY && slots_for(entries, settings) * 2 <= slots)
 }
 
 /// Whether a table takes another entry: its stash is bounded, since it costs four times as much as slots.
@@ -54,6 +57,8 @@ pub(crate) struct Rebuild {
     pub(crate) high: u64,
     hasher: Hasher,
     known: Vec<Known>,
+    /// Records that cannot be read.
+    lost: BTreeSet<Locator>,
 }
 
 impl Rebuild {
@@ -67,9 +72,9 @@ impl Rebuild {
         self.known.push(self.hasher.known(key, version, locator));
     }
 
-    /// Bytes held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.known.capacity() * size_of::<Known>()
+    /// A record that [`Index::finish_rebuild`] lacked cannot be read: its entry goes.
+    pub(crate) fn give_up(&mut self, locator: Locator) {
+        self.lost.insert(locator);
     }
 }
 
@@ -87,7 +92,7 @@ impl Index {
         let arc = &mut self.arcs[at];
         arc.noted = Some(Vec::new());
         let known = Vec::with_capacity(arc.table.len());
-        Some(Rebuild { low: arc.low, high: arc.high, hasher: self.hasher, known })
+        Some(Rebuild { low: arc.low, high: arc.high, hasher: self.hasher, known, lost: BTreeSet::new() })
     }
 
     /// Gives up a rebuild; the arc stays as it is, and is due again.
@@ -96,19 +101,24 @@ impl Index {
         self.arcs[at].noted = None;
     }
 
-    /// Puts the new table or the two new arcs in the place of the arc that was walked.
-    pub(crate) fn finish_rebuild(&mut self, mut rebuild: Rebuild) -> Result<(), Lacking> {
+    /// Puts the new table or the two new arcs in the place of the arc that was walked. Returns what was given up and is no longer
+    /// in the index.
+    pub(crate) fn finish_rebuild(&mut self, mut rebuild: Rebuild) -> Result<Vec<Locator>, Lacking> {
         let at = self.arc_at(rebuild.low);
         let arc = &mut self.arcs[at];
         assert_eq!((arc.low, arc.high), (rebuild.low, rebuild.high));
         let noted = arc.noted.as_mut().expect("a rebuild that began and has not ended");
         rebuild.known.append(noted);
         let alive = alive(arc, &mut rebuild.known);
-        if alive.len() < arc.table.len() {
-            let records = lacking(arc, &alive);
+        let unknown = if alive.len() < arc.table.len() { unknown(arc, &alive) } else { Vec::new() };
+        let records: Vec<Locator> = unknown.iter().filter(|locator| !rebuild.lost.contains(locator)).copied().collect();
+        if !records.is_empty() {
             return Err(Lacking { rebuild, records });
         }
         let fresh = build(arc, alive, &self.settings);
+        let mut digest = Digest::default();
+        fresh.iter().for_each(|arc| digest.join(arc.digest));
+        assert!(arc.is_stale || !unknown.is_empty() || digest == arc.digest, "an arc's digest is that of its entries");
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.save(arc);
         }
@@ -116,8 +126,9 @@ impl Index {
         let stamp = arc.snapshot;
         let lows: Vec<u64> = fresh.iter().map(|arc| arc.low).collect();
         self.arcs.splice(at..=at, fresh.into_iter().map(|arc| Arc { snapshot: stamp, ..arc }));
+        self.objects -= unknown.len();
         lows.into_iter().for_each(|low| self.measure(low));
-        Ok(())
+        Ok(unknown)
     }
 }
 
@@ -131,7 +142,8 @@ fn alive(arc: &Arc, known: &mut Vec<Known>) -> Vec<(Known, u32)> {
     known.iter().filter_map(|known| tick_of(known).map(|tick| (*known, tick))).collect()
 }
 
-fn lacking(arc: &Arc, alive: &[(Known, u32)]) -> Vec<Locator> {
+/// Records of the arc that are not among those known to be alive.
+fn unknown(arc: &Arc, alive: &[(Known, u32)]) -> Vec<Locator> {
     let held = |locator: &Locator| alive.binary_search_by_key(locator, |(known, _)| known.locator).is_ok();
     arc.table.iter().map(|(locator, _)| locator).filter(|locator| !held(locator)).collect()
 }
@@ -139,17 +151,13 @@ fn lacking(arc: &Arc, alive: &[(Known, u32)]) -> Vec<Locator> {
 /// One or two arcs for the entries of `arc`.
 fn build(arc: &Arc, mut alive: Vec<(Known, u32)>, settings: &Settings) -> Vec<Arc> {
     alive.sort_unstable_by_key(|(known, _)| known.position);
-    let fresh = match split_at(&alive, settings) {
+    match split_at(&alive, settings) {
         Some(middle) => {
             let upper = alive.split_off(alive.partition_point(|(known, _)| known.position < middle));
             vec![fill(arc.low, middle - 1, &alive, settings), fill(middle, arc.high, &upper, settings)]
         }
         None => vec![fill(arc.low, arc.high, &alive, settings)],
-    };
-    let mut digest = Digest::default();
-    fresh.iter().for_each(|arc| digest.join(arc.digest));
-    assert_eq!(digest, arc.digest, "an arc's digest is that of its entries");
-    fresh
+    }
 }
 
 /// Where the upper half begins, if there are enough entries for two arcs and they do not all share one position.

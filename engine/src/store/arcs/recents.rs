@@ -55,12 +55,6 @@ impl Recents {
         Some(recent.entry(*key))
     }
 
-    /// The entry of a key with this locator, in either map.
-    pub(super) fn get_at(&self, key: &Key, locator: Locator) -> Option<RunEntry> {
-        let found = [&self.open, &self.frozen].into_iter().filter_map(|map| map.get(key));
-        found.map(|recent| recent.entry(*key)).find(|entry| entry.locator == locator)
-    }
-
     /// Forgets a dead entry. One in `frozen` stays: it is dropped with all the others.
     pub(super) fn forget(&mut self, key: &Key, locator: Locator) {
         if self.open.get(key).is_some_and(|recent| recent.locator == locator) {

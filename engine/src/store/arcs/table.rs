@@ -237,8 +237,20 @@ impl Table {
     }
 
     fn find(&self, hash: KeyHash, locator: Locator) -> Option<At> {
-        let bytes = locator.to_bytes();
-        self.matches(hash).find(|at| self.locators[at.bucket][at.place] == bytes)
+        let (first, second) = self.buckets(hash);
+        self.find_in(first, hash.tag(), locator).or_else(|| self.find_in(second, hash.tag(), locator))
+    }
+
+    fn find_in(&self, bucket: usize, tag: u16, locator: Locator) -> Option<At> {
+        let mut mask = matching(&self.tags[bucket], tag);
+        while mask != 0 {
+            let at = At { bucket, place: mask.trailing_zeros() as usize };
+            if self.locator(at) == locator {
+                return Some(at);
+            }
+            mask &= mask - 1;
+        }
+        None
     }
 
     /// A free slot in the emptier of two buckets.

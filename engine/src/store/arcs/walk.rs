@@ -88,9 +88,13 @@ pub(crate) struct Walk {
     heads: Vec<Head>,
     /// The state of the index's sources that `recents` and `heads` belong to.
     seen: Option<u64>,
-    /// The head that is followed while its keys are below `bound`, the smallest key of all other sources.
+    /// Positions of the next entries of all sources, `recents` first; `u64::MAX` of those that have none.
+    fronts: Vec<u64>,
+    /// Whether some head needs bytes.
+    is_hungry: bool,
+    /// The head that is followed while its positions are below `bound`, the smallest position of all other sources.
     leader: Option<usize>,
-    bound: KeyBytes,
+    bound: u64,
     damaged_pages: u64,
 }
 
@@ -164,8 +168,10 @@ impl Walk {
             recents: [None, None],
             heads: Vec::new(),
             seen: None,
+            fronts: Vec::new(),
+            is_hungry: false,
             leader: None,
-            bound: [0; KEY_BYTES],
+            bound: 0,
             damaged_pages: 0,
         };
         walk.begin_range(after);
@@ -204,7 +210,7 @@ impl Walk {
         let Some(head) = self.heads.iter_mut().find(asked) else { return Ok(()) };
         let damage = head.take_in(bytes, &self.identity, &mut self.damaged_pages);
         head.pass_below(&self.from);
-        self.leader = None;
+        self.look_at_fronts();
         damage.map_or(Ok(()), Err)
     }
 
@@ -253,6 +259,14 @@ impl Walk {
             }
         }
         self.heads = heads;
+        self.look_at_fronts();
+    }
+
+    fn look_at_fronts(&mut self) {
+        self.leader = None;
+        self.is_hungry = self.heads.iter().any(|head| head.need().is_some());
+        let recents = self.recents.iter().map(|entry| entry.as_ref().map_or(u64::MAX, |entry| position(&entry.key)));
+        self.fronts = recents.chain(self.heads.iter().map(Head::front)).collect();
     }
 
     /// The next live entry of the present range, or what is needed for it. `None` at the range's end.
@@ -261,7 +275,9 @@ impl Walk {
             let entry = match self.follow() {
                 Some(entry) => entry,
                 None => {
-                    if let Some(need) = self.needs().next() {
+                    if self.is_hungry
+                        && let Some(need) = self.needs().next()
+                    {
                         return Some(Step::Need(need));
                     }
                     self.choose(index)?
@@ -282,56 +298,74 @@ impl Walk {
 
     /// The leader's next entry, while it is the next of all.
     fn follow(&mut self) -> Option<RunEntry> {
-        let head = &mut self.heads[self.leader?];
-        let bytes = head.bytes()?;
-        if bytes[..KEY_BYTES] >= self.bound[..] {
+        let leader = self.leader?;
+        if self.fronts[self.recents.len() + leader] >= self.bound {
             return None;
         }
-        let entry = RunEntry::decode(bytes);
-        head.advance();
-        Some(entry)
+        self.take_of_run(leader)
     }
 
     /// Takes the smallest entry of all sources. If a run has it, the run leads from now on. `None` if the range has ended.
     fn choose(&mut self, index: &Index) -> Option<RunEntry> {
-        let recents = self.recents.iter().map(|entry| entry.as_ref().map(|entry| key_bytes(&entry.key)));
-        let heads = self.heads.iter().map(|head| head.bytes().map(|bytes| field_key(bytes)));
-        let (mut least, mut second): (Option<(usize, KeyBytes)>, Option<KeyBytes>) = (None, None);
-        for (source, key) in recents.chain(heads).enumerate() {
-            let Some(key) = key else { continue };
-            match least {
-                Some((_, smallest)) if smallest <= key => second = Some(second.map_or(key, |second| second.min(key))),
-                _ => {
-                    second = least.map(|(_, key)| key);
-                    least = Some((source, key));
-                }
+        let (mut source, mut least, mut second) = (0, u64::MAX, u64::MAX);
+        for (at, front) in self.fronts.iter().enumerate() {
+            if *front < least {
+                (source, least, second) = (at, *front, least);
+            } else if *front < second {
+                second = *front;
             }
         }
-        let (source, key) = least.filter(|(_, key)| *key <= self.to)?;
-        if source < self.recents.len() {
-            self.leader = None;
-            return self.take_recent(source, key, index);
+        if least == second {
+            source = self.smallest_key()?;
         }
-        self.leader = Some(source - self.recents.len());
-        // The range's last key is chosen, not followed to.
-        self.bound = second.map_or(self.to, |second| second.min(self.to));
-        let head = &mut self.heads[source - self.recents.len()];
-        let entry = head.bytes().map(RunEntry::decode);
+        // Entries at the range's last position are chosen one by one, so that none behind its last key is taken.
+        let last = u64::from_be_bytes(*self.to.first_chunk().expect("a key is longer"));
+        if least >= last && self.key_of_source(source)? > self.to {
+            return None;
+        }
+        self.bound = second.min(last);
+        match source.checked_sub(self.recents.len()) {
+            Some(head) => {
+                self.leader = Some(head);
+                self.take_of_run(head)
+            }
+            None => {
+                self.leader = None;
+                self.take_recent(source, index)
+            }
+        }
+    }
+
+    /// The source with the smallest key, for when positions do not tell.
+    fn smallest_key(&self) -> Option<usize> {
+        let keys = (0..self.fronts.len()).filter_map(|source| self.key_of_source(source).map(|key| (key, source)));
+        keys.min().map(|(_, source)| source)
+    }
+
+    /// The next key of a source.
+    fn key_of_source(&self, source: usize) -> Option<KeyBytes> {
+        match source.checked_sub(self.recents.len()) {
+            Some(head) => self.heads[head].bytes().and_then(|bytes| bytes.first_chunk()).copied(),
+            None => self.recents[source].as_ref().map(|entry| key_bytes(&entry.key)),
+        }
+    }
+
+    fn take_of_run(&mut self, at: usize) -> Option<RunEntry> {
+        let head = &mut self.heads[at];
+        let entry = head.bytes().map(RunEntry::decode)?;
         head.advance();
-        entry
+        self.is_hungry |= head.need().is_some();
+        self.fronts[self.recents.len() + at] = head.front();
+        Some(entry)
     }
 
-    fn take_recent(&mut self, source: usize, key: KeyBytes, index: &Index) -> Option<RunEntry> {
+    fn take_recent(&mut self, source: usize, index: &Index) -> Option<RunEntry> {
+        let taken = self.recents[source]?;
         let which = [Which::Open, Which::Frozen][source];
-        let following = index.recents.first(which, Bound::Excluded(key_of(&key)));
-        std::mem::replace(&mut self.recents[source], following)
+        self.recents[source] = index.recents.first(which, Bound::Excluded(taken.key));
+        self.fronts[source] = self.recents[source].as_ref().map_or(u64::MAX, |entry| position(&entry.key));
+        Some(taken)
     }
-}
-
-fn field_key(bytes: &[u8; RunEntry::SIZE]) -> KeyBytes {
-    let mut key = [0; KEY_BYTES];
-    key.copy_from_slice(&bytes[..KEY_BYTES]);
-    key
 }
 
 impl Head {
@@ -365,6 +399,12 @@ impl Head {
     /// The bytes of the present entry.
     fn bytes(&self) -> Option<&[u8; RunEntry::SIZE]> {
         (self.page < self.counts.len()).then(|| entry_bytes(&self.buffer[self.page * PAGE..], self.entry))
+    }
+
+    /// The position of the present entry; `u64::MAX` if there is none.
+    fn front(&self) -> u64 {
+        let position = self.bytes().and_then(|bytes| bytes.first_chunk());
+        position.map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
     }
 
     fn advance(&mut self) {
