@@ -172,7 +172,7 @@ fn plan(choice: &Choice) -> Plan {
         rounds: choice.rounds.unwrap_or(pick(1, 5)),
         long_rounds: choice.long_rounds.unwrap_or(pick(1, 3)),
         objects: choice.objects.unwrap_or(pick(30_000, 500_000)),
-        expiring: choice.expiring.unwrap_or(pick(20_000, 200_000)),
+        expiring: choice.expiring.unwrap_or(pick(20_000, 500_000)),
         put_time: ms(200, 600),
         case_time: ms(300, 1_500),
         quiet_time: ms(2_000, 10_000),

@@ -6,6 +6,8 @@ use super::{Better, Case, Row, cases, figure, title};
 use std::fmt::Write;
 
 const PANEL_WIDTH: f64 = 470.0;
+/// Room for what is said above and below the panels.
+const WIDTH_MIN: f64 = 1_120.0;
 const LABEL_WIDTH: f64 = 120.0;
 /// Room for the figure behind the longest bar.
 const FIGURE_WIDTH: f64 = 60.0;
@@ -24,7 +26,7 @@ pub(super) fn draw(workload: &str, place: &str, rows: &[&Row]) -> String {
     let cases = cases(rows.iter().copied());
     let columns = cases.len().clamp(1, 3);
     let heights: Vec<f64> = cases.chunks(columns).map(|line| line_height(line, rows)).collect();
-    let width = MARGIN * 2.0 + PANEL_WIDTH * columns as f64;
+    let width = (MARGIN * 2.0 + PANEL_WIDTH * columns as f64).max(WIDTH_MIN);
     let height = HEAD + heights.iter().sum::<f64>() + FOOT;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
@@ -42,8 +44,8 @@ pub(super) fn draw(workload: &str, place: &str, rows: &[&Row]) -> String {
         }
         top += height;
     }
-    let legend = "bar: median of the rounds; line across: their range; logarithmic scale. Red: ours; blue: rivals as they \
-                  come; light blue: rivals behind our batcher; grey: the device itself.";
+    let legend = "bar: median of the rounds; line across: their range; logarithmic scale. Red: ours (light: asked one at a \
+                  time); blue: rivals as they come; light blue: rivals behind our batcher; grey: the device itself.";
     text(&mut out, MARGIN, height - 12.0, "fill=\"#555\"", legend);
     out + "</svg>\n"
 }
@@ -99,6 +101,7 @@ fn bar(out: &mut String, left: f64, middle: f64, row: &Row, scale: &Scale) {
 fn colour(store: &str) -> &'static str {
     match store {
         "engine" => "#c8443c",
+        _ if store.starts_with("engine") => "#e39a94",
         _ if store.starts_with("raw") || store.starts_with("fio") => "#9a9a9a",
         _ if store.ends_with("+ batcher") => "#a9c4e4",
         _ => "#4f7fb5",

@@ -77,6 +77,9 @@ pub(crate) struct Plan {
     pub(crate) cache_bytes: usize,
 }
 
+/// Plays one workload.
+type Play = fn(&mut Stage) -> Result<(), Fault>;
+
 /// Everything a workload needs, and where it leaves its figures.
 pub(crate) struct Stage {
     pub(crate) plan: Plan,
@@ -110,7 +113,7 @@ impl Stage {
         if [Workload::W2, Workload::W3, Workload::W4, Workload::W5, Workload::W7, Workload::W8].into_iter().any(has) {
             shelf::fill(self)?;
         }
-        let shared: [(Workload, fn(&mut Stage) -> Result<(), Fault>); 6] = [
+        let shared: [(Workload, Play); 6] = [
             (Workload::W2, get::hot),
             (Workload::W3, get::cold),
             (Workload::W4, list::play),
