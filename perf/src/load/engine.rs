@@ -5,14 +5,12 @@
 //! evenly. A put counts when it is acknowledged as durable.
 
 use super::raw::{self, Way};
-use super::{Dice, LoadError};
+use super::{Dice, LoadError, pump};
 use crate::report::{Report, Row, Sample, Watch};
 use bytes::Bytes;
-use engine::{Class, Config, Engine, Key, Port, Request, Response};
+use engine::{Class, Config, Engine, Key, Request};
 use indicatif::ProgressBar;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// (bytes of a value, operations in flight, operations).
 const PUTS: [(usize, usize, usize); 9] = [
@@ -164,40 +162,4 @@ impl Bench {
         let raw = raw::write(scratch, Way::Overwrite, LEASES * LEASE_BYTES, depth, total)?;
         Ok(Sample::against(total * LEASES, elapsed, total * LEASES, raw))
     }
-}
-
-/// Keeps `depth` operations in flight until `total` are done; returns the time.
-fn pump(
-    engine: &Engine,
-    depth: usize,
-    total: usize,
-    mut request: impl FnMut(usize) -> Request,
-) -> Result<Duration, LoadError> {
-    let this = std::thread::current();
-    let mut port: Port = engine.port(depth, Arc::new(move || this.unpark()));
-    let start = Instant::now();
-    let (mut submitted, mut done) = (0, 0);
-    while done < total {
-        while submitted < total && submitted - done < depth {
-            if port.submit(submitted as u64, request(submitted)).is_err() {
-                return Err(LoadError::Unexpected {
-                    expected: "room in the port",
-                    got: format!("{submitted} in flight"),
-                });
-            }
-            submitted += 1;
-        }
-        let before = done;
-        while let Some(completion) = port.poll() {
-            if let Response::Got(None) = completion.result? {
-                return Err(LoadError::Unexpected { expected: "the object", got: "nothing".to_owned() });
-            }
-            done += 1;
-        }
-        if done == before {
-            // The wake-up leaves a token, so that one that comes before the park is not lost.
-            std::thread::park();
-        }
-    }
-    Ok(start.elapsed())
 }
