@@ -39,6 +39,16 @@ enum Room {
         #[command(subcommand)]
         what: Simulate,
     },
+    /// Fills a store, measures it and waits to be killed: the other half of `load growth`.
+    #[command(hide = true)]
+    Grow {
+        /// The store's directory.
+        store: PathBuf,
+        /// How many objects.
+        objects: usize,
+        /// Bytes of a value.
+        bytes: usize,
+    },
 }
 
 #[derive(Subcommand)]
@@ -53,6 +63,20 @@ enum Load {
         /// How often everything is measured.
         #[arg(long, default_value_t = 5)]
         rounds: usize,
+    },
+    /// The storage engine as it grows: put, get, scan, sweep, memory and restart at several numbers of objects.
+    Growth {
+        #[command(flatten)]
+        output: Output,
+        /// Where to put the stores; they are removed afterwards.
+        #[arg(long, default_value = "target")]
+        dir: PathBuf,
+        /// Numbers of objects, one after the other.
+        #[arg(long, value_delimiter = ',', default_value = "1000000,10000000")]
+        objects: Vec<usize>,
+        /// Bytes of a value.
+        #[arg(long, default_value_t = 64)]
+        bytes: usize,
     },
     /// Mail: from SMTP accept to visible over IMAP, through a ring of five processes.
     Mail {
@@ -135,6 +159,7 @@ struct Output {
 fn main() -> ExitCode {
     let done = match Arguments::parse().room {
         Room::Load { what } => measure(&what).map(|()| ExitCode::SUCCESS),
+        Room::Grow { store, objects, bytes } => load::growth::fill(&store, objects, bytes).map(|()| ExitCode::SUCCESS),
         Room::Simulate { what } => simulate(what),
     };
     done.unwrap_or_else(|error| {
@@ -146,6 +171,9 @@ fn main() -> ExitCode {
 fn measure(what: &Load) -> Result<(), LoadError> {
     let measured = match what {
         Load::Engine { dir, rounds, .. } => load::engine::measure(dir, *rounds),
+        Load::Growth { dir, objects, bytes, .. } => {
+            load::growth::measure(&load::growth::Plan { dir: dir.clone(), objects: objects.clone(), bytes: *bytes })
+        }
         Load::Mail { dir, messages, connections, bytes, rounds, epost, .. } => load::mail::measure(&load::mail::Plan {
             dir: dir.clone(),
             messages: *messages,
@@ -155,7 +183,7 @@ fn measure(what: &Load) -> Result<(), LoadError> {
             epost: epost.clone(),
         }),
     };
-    let (Load::Engine { output, .. } | Load::Mail { output, .. }) = what;
+    let (Load::Engine { output, .. } | Load::Growth { output, .. } | Load::Mail { output, .. }) = what;
     let mut report = measured?;
     if let Some(note) = &output.note {
         report.note(note);

@@ -5,14 +5,12 @@
 //! evenly. A put counts when it is acknowledged as durable.
 
 use super::raw::{self, Way};
-use super::{Dice, LoadError};
+use super::{Dice, LoadError, pump};
 use crate::report::{Report, Row, Sample, Watch};
 use bytes::Bytes;
-use engine::{Class, Config, Engine, Key, Port, Request, Response};
+use engine::{Class, Config, Engine, Key, Request};
 use indicatif::ProgressBar;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// (bytes of a value, operations in flight, operations).
 const PUTS: [(usize, usize, usize); 9] = [
@@ -182,39 +180,4 @@ impl Bench {
         let raw = raw::write(scratch, Way::Overwrite, LEASES * LEASE_BYTES, depth, total)?;
         Ok(Sample::against(total * LEASES, elapsed, total * LEASES, raw))
     }
-}
-
-/// Keeps `depth` operations in flight until `total` are done; returns the time.
-fn pump(
-    engine: &Engine,
-    depth: usize,
-    total: usize,
-    mut request: impl FnMut(usize) -> Request,
-) -> Result<Duration, LoadError> {
-    let this = std::thread::current();
-    let mut port: Port = engine.port(depth, Arc::new(move || this.unpark()));
-    if port.capacity() < depth {
-        let got = format!("{} of {depth} places", port.capacity());
-        return Err(LoadError::Unexpected { expected: "room in the port", got });
-    }
-    let start = Instant::now();
-    let mut requests = (0..total).map(|turn| (turn as u64, request(turn)));
-    let mut done = 0;
-    while done < total {
-        port.submit_many(&mut requests);
-        let before = done;
-        let mut next = port.poll_patiently();
-        while let Some(completion) = next {
-            if let Response::Got(None) = completion.result? {
-                return Err(LoadError::Unexpected { expected: "the object", got: "nothing".to_owned() });
-            }
-            done += 1;
-            next = port.poll();
-        }
-        if done == before {
-            // The wake-up leaves a token, so that one that comes before the park is not lost.
-            std::thread::park();
-        }
-    }
-    Ok(start.elapsed())
 }

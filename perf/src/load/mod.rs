@@ -4,12 +4,16 @@
 //! same round, one after the other, so that a busy machine slows both sides alike.
 
 pub(crate) mod engine;
+pub(crate) mod growth;
 pub(crate) mod mail;
 
 mod client;
 mod raw;
 
+use ::engine::{Engine, Port, Request, Response};
 use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Why a measurement came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -67,4 +71,39 @@ impl Dice {
             chunk.copy_from_slice(&bytes[..chunk.len()]);
         }
     }
+}
+
+/// Keeps `depth` operations in flight until `total` are done; returns the time.
+pub(crate) fn pump(
+    engine: &Engine,
+    depth: usize,
+    total: usize,
+    mut request: impl FnMut(usize) -> Request,
+) -> Result<Duration, LoadError> {
+    let this = std::thread::current();
+    let mut port: Port = engine.port(depth, Arc::new(move || this.unpark()));
+    if port.capacity() < depth {
+        let got = format!("{} of {depth} places", port.capacity());
+        return Err(LoadError::Unexpected { expected: "room in the port", got });
+    }
+    let start = Instant::now();
+    let mut requests = (0..total).map(|turn| (turn as u64, request(turn)));
+    let mut done = 0;
+    while done < total {
+        port.submit_many(&mut requests);
+        let before = done;
+        let mut next = port.poll_patiently();
+        while let Some(completion) = next {
+            if let Response::Got(None) = completion.result? {
+                return Err(LoadError::Unexpected { expected: "the object", got: "nothing".to_owned() });
+            }
+            done += 1;
+            next = port.poll();
+        }
+        if done == before {
+            // The wake-up leaves a token, so that one that comes before the park is not lost.
+            std::thread::park();
+        }
+    }
+    Ok(start.elapsed())
 }
