@@ -6,7 +6,7 @@
 //! engine instead, on a simulated disk or by killing it, and says what it covered; a violation is exit code 1. What is not
 //! here: rival stores (they would compile with ours). A measurement is no test: a number has no right value.
 //!
-//! Start in [`load`] for what is measured and how, in [`simulate`] for what is broken, in [`report`] for what is said.
+//! Start in [`load`] for what is measured and how, in [`mod@simulate`] for what is broken, in [`report`] for what is said.
 #![forbid(unsafe_code)]
 
 mod load;
