@@ -274,11 +274,16 @@ pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| at(&path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::AlreadyOpen { dir: dir.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(at(&path, source)),
+    for _ in 0..limits::LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A process that has just ended, or one that is being started and holds copies of our descriptors until it runs
+            // its program, lets go in a moment.
+            Err(TryLockError::WouldBlock) => thread::sleep(limits::LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(at(&path, source)),
+        }
     }
+    Err(OpenError::AlreadyOpen { dir: dir.to_path_buf() })
 }
 
 fn any_shard_dir(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {

@@ -93,6 +93,10 @@ pub const WALK_CHUNK_BYTES: usize = 256 * 1024;
 pub const SWEEP_QUANTUM_SLOTS: usize = 64 * 1024;
 /// Damaged objects that an inspection names, per shard.
 pub const DAMAGED_LISTED: usize = 1000;
+/// Attempts to lock a store's directory before it counts as open elsewhere, and the pause behind each.
+pub const LOCK_ATTEMPTS: u32 = 20;
+/// See [`LOCK_ATTEMPTS`].
+pub const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 /// Shards in one store.
 pub const SHARDS_MAX: usize = 64;
 /// Operations a shard's mailbox holds; the capacities of all open ports share it.
