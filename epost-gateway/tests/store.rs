@@ -21,7 +21,11 @@ fn placement(number: u8) -> [u8; 20] {
 
 /// Bytes that occur nowhere else.
 fn value(number: u8) -> Vec<u8> {
-    (0..20_000u32).map(|at| (at.wrapping_mul(2_654_435_761 + u32::from(number) * 2) >> 13) as u8).collect()
+    let byte = |at: u64| {
+        let mixed = (u64::from(number) << 32 | at).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8
+    };
+    (0..20_000).map(byte).collect()
 }
 
 fn filled(dir: &Path) {
