@@ -303,8 +303,13 @@ impl Recovery {
                     self.makes_void.insert(*number);
                 }
             }
-            // Of two batches with one number, the one in the segment of higher generation counts.
-            log.extend(segment.batches);
+            // Of two batches with one number, the one in the segment of higher generation counts, also where that segment has
+            // lost the header that would say so.
+            for (sequence, batch) in segment.batches {
+                if log.insert(sequence, batch).is_some() {
+                    self.makes_void.insert(segment.number);
+                }
+            }
         }
         log.split_off(&(self.sequence + 1))
     }
