@@ -531,6 +531,8 @@ impl World {
             }
             self.advance();
         }
+        // The power has failed. An answer that came with its last moment is not waited for by anybody later.
+        while self.store().take().is_some() {}
         Ok(None)
     }
 
@@ -559,7 +561,9 @@ impl World {
                     continue;
                 }
             }
-            let doing = self.doing.remove(&tag).ok_or("an answer nobody asked for")?;
+            let Some(doing) = self.doing.remove(&tag) else {
+                return Err(format!("an answer nobody asked for, or a second one: {result:?}"));
+            };
             self.judge(doing, result)?;
         }
         Ok(())
