@@ -248,6 +248,10 @@ pub(crate) fn settings(config: &Config, shards: usize) -> Result<Settings, OpenE
         objects_max: config.objects_per_shard_max,
         tail_bytes: limits::TAIL_BYTES,
         checkpoint_log_bytes: limits::CHECKPOINT_LOG_BYTES,
+        arc_objects_max: limits::ARC_OBJECTS_MAX,
+        recents_max: limits::RECENTS_MAX,
+        run_fan_in: limits::RUN_FAN_IN,
+        tag_bits: 16,
         #[cfg(test)]
         flaw: store::Flaw::None,
     })

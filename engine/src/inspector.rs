@@ -147,8 +147,9 @@ impl Inspector {
         if superblock != (Superblock { check: superblock.check, shard: shard as u32, ..self.first }) {
             return Err(OpenError::OtherStore { dir });
         }
-        let store = store::open(disk, self.settings).map_err(|error| explain(&dir, error))?;
+        let mut store = store::open(disk, self.settings).map_err(|error| explain(&dir, error))?;
         let report = ShardReport::of(shard, store.stats());
+        store.forbid_changes();
         progress.damaged.fetch_add(report.stats.corrupt, Ordering::Relaxed);
         let mut inspected = Inspected { store, progress, report, tag_next: 0 };
         match inspection {
@@ -220,7 +221,7 @@ impl Inspected<'_> {
     /// Walks all objects along the ring, and gets each of them.
     fn verify(&mut self) {
         self.progress.total.fetch_add(self.report.stats.live_bytes, Ordering::Relaxed);
-        let mut after = None;
+        let (mut after, mut listed) = (None, 0);
         loop {
             let limit = limits::SCAN_ENTRIES_MAX;
             self.submit(Request::Scan { from: [0; 20], to: [0xff; 20], after, limit });
@@ -233,11 +234,16 @@ impl Inspected<'_> {
                 }
             };
             let is_last = entries.len() < limit;
+            listed += entries.len() as u64;
             after = entries.last().map(|entry| entry.key);
             if !self.verify_entries(entries) {
                 return;
             }
             if is_last {
+                // Of some it may not be known whose they are: the page of a run that named them is damaged.
+                let unnamed = self.report.stats.objects.saturating_sub(listed);
+                self.report.damaged += unnamed;
+                self.progress.damaged.fetch_add(unnamed, Ordering::Relaxed);
                 self.report.is_complete = true;
                 return;
             }

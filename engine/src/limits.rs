@@ -61,10 +61,24 @@ pub const READ_POOL_BYTES: usize = 8 * 1024 * 1024;
 pub const WARMING_IN_FLIGHT: usize = 32;
 /// Reads in flight at once per shard; more wait in line.
 pub const READS_IN_FLIGHT: usize = 256;
+/// Seed of the elements of range digests: the same everywhere, since digests are compared between stores.
+pub const DIGEST_SEED: u64 = 0x6550_4f53_5420_0002;
+/// Steps of one walk in one turn of its shard.
+pub const WALK_STEPS_PER_TURN: usize = 4096;
+/// Objects that one expiry record removes.
+pub const EXPIRED_PER_RECORD: usize = 2048;
+/// Pages of a run are gathered to this many bytes before they are written.
+pub const RUN_WRITE_BYTES: usize = 256 * 1024;
+/// A checkpoint is due when so many runs have been merged into others since the last: their files go with it.
+pub const RETIRED_RUNS: usize = 16;
+/// Writes of a checkpoint in flight at once.
+pub const CHECKPOINT_WRITES_IN_FLIGHT: usize = 4;
 /// Scrub reads stretches of this size, one at a time (a larger batch is read to its end).
 pub const SCRUB_CHUNK: usize = CHUNK;
 /// Records of a damaged segment that scrub reads at once.
 pub const SCRUB_RECHECKS_IN_FLIGHT: usize = 8;
+/// Of those records, so many are known ahead of reading.
+pub const SCRUB_RECHECKS_LISTED: usize = 1024;
 /// Bytes of a segment that cleaning looks at in one turn of its shard.
 pub const CLEANING_PER_TURN: usize = 256 * 1024;
 /// While clients write, cleaning reads one byte for so many of theirs.

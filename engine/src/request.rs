@@ -46,6 +46,14 @@ pub enum Request {
         /// At most so many entries.
         limit: usize,
     },
+    /// How many objects there are clockwise from `from` to `to`, both included, and a sum over their keys and versions: two
+    /// stores with the same digest hold the same objects there. Leases are not in it.
+    Digest {
+        /// First placement id.
+        from: [u8; 20],
+        /// Last placement id.
+        to: [u8; 20],
+    },
     /// Remove an object if its version is below `version`.
     RemoveIfOlder {
         /// Which one.
@@ -85,13 +93,21 @@ pub enum Response {
     },
     /// Get: the object, or `None` when absent or damaged.
     Got(Option<Object>),
-    /// TouchMany: how many of the keys are known here.
+    /// TouchMany: how many of the keys are known here. Nothing is read for it: about one absent key in some thousands shares the
+    /// tag of another's and is counted, too.
     Touched {
-        /// Keys that exist.
+        /// Keys that exist, as far as the index can tell.
         known: usize,
     },
     /// Scan: entries in ring order; fewer than `limit` means that the end was reached.
     Listed(Vec<Entry>),
+    /// Digest: of the range.
+    Digest {
+        /// Objects.
+        count: u64,
+        /// The sum, modulo 2^128, of a keyed hash of each object's key and version.
+        sum: u128,
+    },
     /// RemoveIfOlder: whether the object was removed.
     Removed(bool),
     /// Sweep: what it did.

@@ -41,13 +41,13 @@ stats! {
     live_bytes,
     /// Bytes allocated to segments that are neither live nor free to write: reclaimable by cleaning.
     dead_bytes,
-    /// Bytes of files: segments, spares and checkpoints.
+    /// Bytes of files: segments, spares, checkpoints and runs.
     total_bytes,
     /// Bytes the store may use.
     capacity_bytes,
     /// Segments in use (without spares).
     segments,
-    /// Estimate of the index's memory.
+    /// Memory the index holds.
     index_bytes,
     /// Puts acknowledged.
     puts,
@@ -84,6 +84,34 @@ stats! {
     cleaned,
     /// Bytes read by cleaning.
     cleaning_bytes,
+    /// Arcs of the index.
+    arcs,
+    /// Objects that found no place in a table and are in a stash.
+    stashed,
+    /// Objects known by their whole key because no run holds them yet.
+    recents,
+    /// Runs.
+    runs,
+    /// Bytes of runs, with those merged and not unlinked yet.
+    run_bytes,
+    /// Runs written from memory.
+    runs_written,
+    /// Runs merged into others.
+    runs_merged,
+    /// Bytes written to runs.
+    run_bytes_written,
+    /// Reads of pages of runs.
+    run_reads,
+    /// Tables rebuilt.
+    rebuilds,
+    /// Arcs split in two.
+    splits,
+    /// Changes that waited for a table to be rebuilt.
+    crowded,
+    /// Records read because only they could say what the index holds.
+    confirmations,
+    /// Records read that were another key's with the same tag.
+    false_matches,
     /// Segments freed.
     segments_freed,
     /// Segments given up whose space is not free yet, because a reader holds bytes of them.

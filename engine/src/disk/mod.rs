@@ -31,6 +31,8 @@ pub enum FileName {
     Checkpoint(u8),
     /// A segment of the log.
     Segment(u32),
+    /// A sorted run of the index.
+    Run(u32),
 }
 
 impl FileName {
@@ -41,7 +43,11 @@ impl FileName {
             "superblock" => FileName::Superblock,
             "checkpoint-0" => FileName::Checkpoint(0),
             "checkpoint-1" => FileName::Checkpoint(1),
-            _ => FileName::Segment(u32::from_str_radix(name.strip_prefix("segment-")?, 16).ok()?),
+            _ => match name.split_once('-')? {
+                ("segment", number) => FileName::Segment(u32::from_str_radix(number, 16).ok()?),
+                ("run", number) => FileName::Run(u32::from_str_radix(number, 16).ok()?),
+                _ => return None,
+            },
         };
         // One spelling per file: "segment-1" is not ours.
         (file.to_string() == name).then_some(file)
@@ -54,6 +60,7 @@ impl fmt::Display for FileName {
             FileName::Superblock => write!(f, "superblock"),
             FileName::Checkpoint(slot) => write!(f, "checkpoint-{slot}"),
             FileName::Segment(number) => write!(f, "segment-{number:08x}"),
+            FileName::Run(number) => write!(f, "run-{number:08x}"),
         }
     }
 }
@@ -216,7 +223,13 @@ mod tests {
     /// Goal: a directory listing maps back to exactly the names we write. Method: round trip, and near misses refused.
     #[test]
     fn names_have_one_spelling() {
-        for file in [FileName::Superblock, FileName::Checkpoint(0), FileName::Checkpoint(1), FileName::Segment(0xabc)] {
+        for file in [
+            FileName::Superblock,
+            FileName::Checkpoint(0),
+            FileName::Checkpoint(1),
+            FileName::Segment(0xabc),
+            FileName::Run(7),
+        ] {
             assert_eq!(FileName::parse(&file.to_string()), Some(file));
         }
         for foreign in ["segment-1", "segment-0000000G", "checkpoint-2", "SUPERBLOCK", "", "segment-00000ABC"] {

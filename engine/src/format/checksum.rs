@@ -27,3 +27,20 @@ impl Link {
         self.0.digest()
     }
 }
+
+/// The checksum of bytes that come in pieces: the same as of all of them at once.
+pub(crate) struct Stream(Xxh3);
+
+impl Stream {
+    pub(crate) fn new(seed: u64) -> Stream {
+        Stream(Xxh3Builder::new().with_seed(seed).build())
+    }
+
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(&self) -> u64 {
+        self.0.digest()
+    }
+}

@@ -7,6 +7,9 @@
 
 use super::{Damage, Identity, checksum, fixed_layout, self_checked};
 use crate::key::{Class, Key};
+use crate::store::arcs::Address;
+use crate::store::arcs::hash::KeyHash;
+use crate::store::arcs::locator::{Locator, OFFSET_MAX, SEGMENT_MAX, SizeClass};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Alignment of records: the unit in which the index counts offsets.
@@ -24,10 +27,12 @@ pub(crate) enum Action {
     Lease,
     /// The key's object is gone.
     Remove,
-    /// Objects whose lease ended before tick `expiry` are gone; the clock read `version` seconds.
+    /// A sweep began: the clock read `version` seconds.
     Swept,
     /// The clock was confirmed at `version` seconds.
     Confirmed,
+    /// The objects of the rows in the payload have expired and are gone.
+    Expired,
 }
 
 /// Where a record lies.
@@ -103,6 +108,21 @@ impl RecordHeader {
         Place { segment: u32::from(self.segment), generation: self.generation, offset: self.offset }
     }
 
+    /// Where the index says this record is. `None` if a segment or an offset is beyond what a locator holds.
+    pub(crate) fn locator(&self) -> Option<Locator> {
+        let bytes = u32::try_from(record_bytes(self.length as usize)).ok()?;
+        let fits = self.segment <= SEGMENT_MAX
+            && self.offset.is_multiple_of(ALIGN as u32)
+            && self.offset <= OFFSET_MAX
+            && u64::from(bytes) <= SizeClass::BYTES_MAX;
+        fits.then(|| Locator::new(self.segment, self.offset, bytes))
+    }
+
+    /// The record of the same key that goes with this one, and its version.
+    pub(crate) fn replaced(&self) -> Option<(Locator, u64)> {
+        (self.replaces == 1).then(|| (Locator::from_bytes(self.replaced), self.replaced_version))
+    }
+
     /// The header's bytes, with the checksums of `payload` and of the header itself.
     pub(crate) fn seal_with(&self, payload: &[u8], identity: &Identity) -> [u8; Self::SIZE] {
         assert_eq!(payload.len(), self.length as usize);
@@ -138,35 +158,33 @@ pub(crate) fn record_bytes(payload: usize) -> usize {
 
 /// One extended lease in the payload of a lease record: 20 bytes.
 ///
-/// It names the record (segment, offset) and eight bytes of its key: while the log is replayed in order that is exact,
-/// because the index then is what it was when the lease was written.
+/// It says where the index looks for the key. Whatever matches there is extended, now and when the log is replayed: a lease
+/// is never missed, and a stranger's with the same tag may come to last longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LeaseEntry {
-    pub(crate) segment: u32,
-    pub(crate) offset: u32,
-    pub(crate) expiry: u32,
-    pub(crate) prefix: [u8; 8],
+pub(crate) struct LeaseRow {
+    pub(crate) address: Address,
+    /// The new end.
+    pub(crate) tick: u32,
 }
 
-impl LeaseEntry {
+impl LeaseRow {
+    /// Bytes on disk.
     pub(crate) const SIZE: usize = 20;
 
     pub(crate) fn encode(&self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        bytes[..4].copy_from_slice(&self.segment.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.offset.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.expiry.to_le_bytes());
-        bytes[12..].copy_from_slice(&self.prefix);
+        bytes[..8].copy_from_slice(&self.address.position.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.address.hash.0.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.tick.to_le_bytes());
         bytes
     }
 
-    /// All entries of a payload; a remainder that is no entry is left out.
-    pub(crate) fn all(payload: &[u8]) -> impl Iterator<Item = LeaseEntry> + '_ {
-        let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        payload.chunks_exact(Self::SIZE).map(move |bytes| {
-            let mut prefix = [0; 8];
-            prefix.copy_from_slice(&bytes[12..]);
-            LeaseEntry { segment: word(bytes), offset: word(&bytes[4..]), expiry: word(&bytes[8..]), prefix }
+    /// All rows of a payload; a remainder that is no row is left out.
+    pub(crate) fn all(payload: &[u8]) -> impl Iterator<Item = LeaseRow> + '_ {
+        payload.as_chunks::<{ Self::SIZE }>().0.iter().map(|row| {
+            let word = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|byte| row[at + byte]));
+            let address = Address { position: word(0).swap_bytes(), hash: KeyHash(word(8)) };
+            LeaseRow { address, tick: u32::from_le_bytes([16, 17, 18, 19].map(|byte| row[byte])) }
         })
     }
 }

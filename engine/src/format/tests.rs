@@ -4,8 +4,9 @@
 //! from thousands of damaged copies.
 
 use super::batch::{BatchHeader, BatchWriter, read_batch};
-use super::checkpoint::{Checkpoint, CheckpointEntry, CheckpointSegment};
-use super::record::{Action, LeaseEntry, Place, RecordHeader};
+use super::checkpoint::{Checkpoint, CheckpointSegment, CheckpointWriter, Moment};
+use super::record::{Action, LeaseRow, Place, RecordHeader};
+use super::run::RunEntry;
 use super::segment::{Era, SegmentHeader};
 use super::superblock::Superblock;
 use super::{Damage, Identity, checksum};
@@ -13,6 +14,12 @@ use crate::disk::Buffer;
 use crate::key::Key;
 use crate::limits::BLOCK;
 use crate::sim_disk::Chance;
+use crate::store::arcs::Address;
+use crate::store::arcs::arc::Arc;
+use crate::store::arcs::codec::{encode_arc, encode_recents};
+use crate::store::arcs::hash::KeyHash;
+use crate::store::arcs::locator::Locator;
+use crate::store::arcs::table::Table;
 
 const IDENTITY: Identity = Identity { store: *b"store-id-16bytes", shard: 2, seed: 0x1122_3344_5566_7788 };
 
@@ -125,56 +132,47 @@ fn batch_and_record_are_as_drawn() {
 }
 
 #[test]
-fn lease_entry_is_as_drawn() {
-    let lease = LeaseEntry { segment: 1, offset: 2, expiry: 3, prefix: [9; 8] };
-    let bytes = lease.encode();
-    assert_eq!([word(&bytes, 0), word(&bytes, 4), word(&bytes, 8)], [1, 2, 3]);
-    assert_eq!(bytes[12..], [9; 8]);
-    assert_eq!(LeaseEntry::all(&bytes).collect::<Vec<_>>(), [lease]);
+fn lease_row_is_as_drawn() {
+    let address = Address { position: 0x0102_0304_0506_0708, hash: KeyHash(9) };
+    let row = LeaseRow { address, tick: 3 };
+    let bytes = row.encode();
+    assert_eq!(bytes[..8], [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!((long(&bytes, 8), word(&bytes, 16)), (9, 3));
+    assert_eq!(LeaseRow::all(&bytes).collect::<Vec<_>>(), [row]);
 }
 
-fn checkpoint() -> Checkpoint {
-    let entry = CheckpointEntry {
-        check: 0,
-        version: 1,
-        segment: 2,
-        offset: 3,
-        length: 4,
-        expiry: 5,
-        placement: [6; 20],
-        name: [7; 32],
-        kind: 8,
-        reserved: [0; 3],
-    };
-    let segment = CheckpointSegment { check: 0, last_sequence: 11, segment: 2, generation: 3 };
-    Checkpoint {
-        sequence: 21,
-        chain: 22,
-        swept_s: Some(23),
-        generation_next: 24,
-        segments: vec![segment],
-        entries: vec![entry; 3],
-    }
+fn checkpoint() -> Vec<u8> {
+    let moment = Moment { number: 20, sequence: 21, chain: 22, swept_s: Some(23), generation_next: 24 };
+    let segment = CheckpointSegment { last_sequence: 11, generation: 3, segment: 2, reserved: 0 };
+    let (key, version, locator) = (key(), 1, Locator::new(2, 4096, 192));
+    let recent = RunEntry { key, version, locator, length: 5, generation: 3 };
+    let recents = encode_recents([recent].into_iter(), IDENTITY.seed);
+    let mut writer = CheckpointWriter::new(&IDENTITY, moment, &[segment], &[7, 8], &recents);
+    writer.push_arc(&encode_arc(&Arc::new(0, u64::MAX, Table::new(16, 0)), IDENTITY.seed));
+    let (offset, body) = writer.take(usize::MAX);
+    assert_eq!(offset, BLOCK as u64);
+    let mut file = writer.finish(&IDENTITY);
+    file.extend(body);
+    file
 }
 
 #[test]
 fn checkpoint_is_as_drawn() {
-    let bytes = checkpoint().to_file(&IDENTITY);
-    assert_eq!(bytes.len(), 88 + 24 + 3 * 88);
+    let bytes = checkpoint();
     assert_eq!(&bytes[8..16], b"ePOSTchk");
-    assert_eq!(long(&bytes, 32), checksum::of(&bytes[88..], IDENTITY.seed));
-    assert_eq!([long(&bytes, 40), long(&bytes, 48), long(&bytes, 56), long(&bytes, 64)], [21, 22, 23, 3]);
-    assert_eq!([word(&bytes, 72), word(&bytes, 76), word(&bytes, 80), word(&bytes, 84)], [1, 24, 2, 2]);
-    assert_eq!([long(&bytes, 96), u64::from(word(&bytes, 104)), u64::from(word(&bytes, 108))], [11, 2, 3]);
-    let entry = &bytes[112..];
-    assert_eq!(long(entry, 8), 1);
-    assert_eq!([word(entry, 16), word(entry, 20), word(entry, 24), word(entry, 28)], [2, 3, 4, 5]);
-    assert_eq!(entry[32..52], [6; 20]);
-    assert_eq!(entry[52..84], [7; 32]);
-    assert_eq!(entry[84..88], [8, 0, 0, 0]);
+    let body = &bytes[BLOCK..];
+    assert_eq!([long(&bytes, 32), long(&bytes, 40)], [checksum::of(body, IDENTITY.seed), body.len() as u64]);
+    assert_eq!([long(&bytes, 48), long(&bytes, 56), long(&bytes, 64), long(&bytes, 72)], [20, 21, 22, 23]);
+    let words: Vec<u32> = (80..104).step_by(4).map(|at| word(&bytes, at)).collect();
+    assert_eq!(words, [1, 2, 1, 24, 2, 2]);
+    assert!(bytes[104..BLOCK].iter().all(|byte| *byte == 0));
+    assert_eq!([long(body, 0), u64::from(word(body, 8)), u64::from(word(body, 12))], [11, 3, 2]);
+    assert_eq!([word(body, 16), word(body, 20)], [7, 8]);
+    assert_eq!(long(body, 24 + 8), 1, "one recent entry");
     let mut longer = bytes;
     longer.extend([0xff; 100]);
-    assert_eq!(Checkpoint::from_file(&longer, &IDENTITY), Ok(checkpoint()), "leftovers behind the end do not matter");
+    let read = Checkpoint::from_file(&longer, &IDENTITY).expect("leftovers behind the end do not matter");
+    assert_eq!((read.moment.sequence, read.runs, read.recents.len(), read.arcs.len()), (21, vec![7, 8], 1, 1));
 }
 
 #[test]
@@ -196,7 +194,7 @@ fn a_whole_batch_reads_back() {
 fn damaged_structures_are_errors_and_never_panics() {
     let mut chance = Chance::new(4);
     let place = Place { segment: 7, generation: 9, offset: BLOCK as u32 };
-    let (segment, file) = (segment(), checkpoint().to_file(&IDENTITY));
+    let (segment, file) = (segment(), checkpoint());
     let trailer_end = BLOCK + 128 + word(&batch(), 48) as usize + 32;
     for round in 0..20_000u32 {
         let mut damaged = segment.clone();
@@ -209,8 +207,10 @@ fn damaged_structures_are_errors_and_never_panics() {
         damaged.truncate(chance.below(damaged.len() as u64) as usize);
         let _ = read_batch(&damaged, place, &IDENTITY);
         let mut damaged = file.clone();
-        let bit = chance.below(file.len() as u64 * 8) as usize;
-        damaged[bit / 8] ^= 1 << (bit % 8);
+        // What lies between header and body is padding.
+        let bit = chance.below((104 + file.len() - BLOCK) as u64 * 8) as usize;
+        let byte = if bit / 8 < 104 { bit / 8 } else { bit / 8 - 104 + BLOCK };
+        damaged[byte] ^= 1 << (bit % 8);
         assert!(Checkpoint::from_file(&damaged, &IDENTITY).is_err(), "round {round}, bit {bit}");
         damaged.truncate(chance.below(file.len() as u64) as usize);
         assert!(Checkpoint::from_file(&damaged, &IDENTITY).is_err());

@@ -2,12 +2,14 @@
 
 use super::{Door, IDENTITY};
 use crate::format::batch::BatchHeader;
-use crate::format::checkpoint::CheckpointHeader;
+use crate::format::checkpoint::{CheckpointHeader, CheckpointSegment};
 use crate::format::checksum::{self, Link};
 use crate::format::record::{RecordHeader, record_bytes};
 use crate::format::run::PAGE;
 use crate::format::segment::SegmentHeader;
 use crate::format::superblock::{SUPERBLOCK_SEED, Superblock};
+use crate::limits::BLOCK;
+use crate::store::arcs::codec::{arc_length, recents_length};
 
 impl Door {
     /// Puts right the checksums of bytes that are long enough to have some.
@@ -67,9 +69,29 @@ fn batch(bytes: &mut [u8]) {
     }
 }
 
-/// Header and body; the body's checksum lies behind magic and store.
+/// The recents and arcs in the body, the body, and the header, which has the body's checksum behind magic and store.
 fn checkpoint(bytes: &mut [u8]) {
-    let Some((header, body)) = bytes.split_at_mut_checked(CheckpointHeader::SIZE) else { return };
-    header[32..40].copy_from_slice(&checksum::of(body, IDENTITY.seed).to_le_bytes());
-    seal(Some(header), IDENTITY.seed);
+    let Some((block, body)) = bytes.split_at_mut_checked(BLOCK) else { return };
+    let Ok(header) = CheckpointHeader::decode(block) else { return };
+    let length = usize::try_from(header.body_bytes).unwrap_or(usize::MAX).min(body.len());
+    let body = &mut body[..length];
+    let rows = (header.segments as usize * CheckpointSegment::SIZE).saturating_add(header.runs as usize * 4);
+    let mut rest = body.get_mut(rows..).and_then(|rest| {
+        let length = recents_length(rest);
+        part(rest, length)
+    });
+    for _ in 0..header.arcs {
+        let Some(arcs) = rest else { break };
+        let length = arc_length(arcs);
+        rest = part(arcs, length);
+    }
+    block[32..40].copy_from_slice(&checksum::of(body, IDENTITY.seed).to_le_bytes());
+    seal(block.get_mut(..CheckpointHeader::SIZE), IDENTITY.seed);
+}
+
+/// Seals the first `length` bytes, and gives the rest.
+fn part(bytes: &mut [u8], length: Option<usize>) -> Option<&mut [u8]> {
+    let (first, rest) = bytes.split_at_mut_checked(length?)?;
+    seal(Some(first), IDENTITY.seed);
+    Some(rest)
 }

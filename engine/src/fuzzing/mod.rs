@@ -14,8 +14,8 @@ mod tests;
 
 use crate::disk::Buffer;
 use crate::format::batch::{BatchWriter, read_batch};
-use crate::format::checkpoint::{Checkpoint, CheckpointEntry, CheckpointSegment};
-use crate::format::record::{Action, LeaseEntry, Place, RecordHeader};
+use crate::format::checkpoint::{Checkpoint, CheckpointHeader, CheckpointSegment, CheckpointWriter, Moment};
+use crate::format::record::{Action, LeaseRow, Place, RecordHeader};
 use crate::format::run::{PAGE, Run, RunEntry, RunWriter, check_page, entry_bytes};
 use crate::format::segment::{Era, SegmentHeader};
 use crate::format::superblock::Superblock;
@@ -144,9 +144,9 @@ impl Door {
                 bytes.extend_from_slice(b"bytes");
                 vec![bytes]
             }
-            Door::Leases => vec![vec![7; 3 * LeaseEntry::SIZE]],
+            Door::Leases => vec![vec![7; 3 * LeaseRow::SIZE]],
             Door::Expiries => vec![vec![7; 3 * ExpiryRow::SIZE]],
-            Door::Checkpoint => vec![Checkpoint::default().to_file(&IDENTITY), example_checkpoint()],
+            Door::Checkpoint => vec![checkpoint_file(&Checkpoint::default()), checkpoint_file(&example_checkpoint())],
             Door::Arc => [0, 3, 40].map(example_arc).to_vec(),
             Door::Recents => {
                 let entries = |count| (0..count).map(example_entry);
@@ -197,9 +197,9 @@ fn record(bytes: &[u8]) -> Result<(), Damage> {
 }
 
 fn leases(bytes: &[u8]) -> Result<(), Damage> {
-    let written: Vec<u8> = LeaseEntry::all(bytes).flat_map(|entry| entry.encode()).collect();
+    let written: Vec<u8> = LeaseRow::all(bytes).flat_map(|row| row.encode()).collect();
     assert_eq!(written, bytes[..written.len()]);
-    assert!(bytes.len() - written.len() < LeaseEntry::SIZE);
+    assert!(bytes.len() - written.len() < LeaseRow::SIZE);
     Ok(())
 }
 
@@ -214,10 +214,23 @@ fn expiries(bytes: &[u8]) -> Result<(), Damage> {
     Ok(())
 }
 
+/// What is left of the header's block is not read.
 fn checkpoint(bytes: &[u8]) -> Result<(), Damage> {
-    let written = Checkpoint::from_file(bytes, &IDENTITY)?.to_file(&IDENTITY);
-    assert_eq!(written, bytes[..written.len()]);
+    let written = checkpoint_file(&Checkpoint::from_file(bytes, &IDENTITY)?);
+    assert_eq!(written[..CheckpointHeader::SIZE], bytes[..CheckpointHeader::SIZE]);
+    assert_eq!(written[BLOCK..], bytes[BLOCK..written.len()]);
     Ok(())
+}
+
+fn checkpoint_file(checkpoint: &Checkpoint) -> Vec<u8> {
+    let Checkpoint { moment, segments, runs, recents, arcs } = checkpoint;
+    let recents = encode_recents(recents.iter().copied(), IDENTITY.seed);
+    let mut writer = CheckpointWriter::new(&IDENTITY, *moment, segments, runs, &recents);
+    arcs.iter().for_each(|arc| writer.push_arc(&encode_arc(arc, IDENTITY.seed)));
+    let (_, body) = writer.take(usize::MAX);
+    let mut file = writer.finish(&IDENTITY);
+    file.extend(body);
+    file
 }
 
 fn arc(bytes: &[u8]) -> Result<(), Damage> {
@@ -266,29 +279,14 @@ fn example_batch(payloads: &[&[u8]]) -> Vec<u8> {
     writer.finish().0.to_vec()
 }
 
-fn example_checkpoint() -> Vec<u8> {
-    let segment = CheckpointSegment { check: 0, last_sequence: 4, segment: 7, generation: 9 };
-    let entry = CheckpointEntry {
-        check: 0,
-        version: 2,
-        segment: 7,
-        offset: 4096,
-        length: 5,
-        expiry: 1000,
-        placement: [1; 20],
-        name: [2; 32],
-        kind: 1,
-        reserved: [0; 3],
-    };
-    let checkpoint = Checkpoint {
-        sequence: 5,
-        chain: 6,
-        swept_s: Some(7),
-        generation_next: 8,
-        segments: vec![segment],
-        entries: vec![entry; 2],
-    };
-    checkpoint.to_file(&IDENTITY)
+fn example_checkpoint() -> Checkpoint {
+    Checkpoint {
+        moment: Moment { number: 2, sequence: 5, chain: 6, swept_s: Some(7), generation_next: 10 },
+        segments: vec![CheckpointSegment { last_sequence: 4, generation: 9, segment: 7, reserved: 0 }],
+        runs: vec![RUN],
+        recents: (0..2).map(example_entry).collect(),
+        arcs: example_index(3).arcs().to_vec(),
+    }
 }
 
 fn example_entry(number: u32) -> RunEntry {
@@ -300,6 +298,10 @@ fn example_entry(number: u32) -> RunEntry {
 
 /// The first arc of an index with so many entries.
 fn example_arc(count: u32) -> Vec<u8> {
+    encode_arc(&example_index(count).arcs()[0], IDENTITY.seed)
+}
+
+fn example_index(count: u32) -> Index {
     let settings = Settings {
         seed: IDENTITY.seed,
         digest_seed: 0,
@@ -313,7 +315,7 @@ fn example_arc(count: u32) -> Vec<u8> {
     for number in 0..count {
         index.insert(&example_entry(number), 1000 + number * 3000);
     }
-    encode_arc(&index.arcs()[0], IDENTITY.seed)
+    index
 }
 
 /// Header with fences, and first page, of a run with so many entries.

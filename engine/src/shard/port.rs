@@ -10,7 +10,6 @@ use super::slab::Slab;
 use crate::key::Key;
 use crate::limits;
 use crate::request::{Completion, Entry, Error, Request, Response};
-use crate::store::walk_order;
 use crossbeam::queue::ArrayQueue;
 use std::fmt;
 use std::sync::Arc;
@@ -272,7 +271,7 @@ impl Port {
         }
         let operation = self.operations.remove(number).expect("looked up above");
         if let (Ok(Response::Listed(entries)), Some((from, limit))) = (&mut result, operation.walk) {
-            entries.sort_by_key(|entry: &Entry| walk_order(from, &entry.key));
+            entries.sort_by_key(|entry: &Entry| (entry.key.placement < from, entry.key));
             entries.truncate(limit);
         }
         Some(Completion { tag: operation.tag, result })
@@ -311,7 +310,7 @@ fn split(request: Request, shards: usize) -> Vec<(usize, Request)> {
             let budget_bytes = budget_bytes.div_ceil(shards as u64);
             (0..shards).map(|shard| (shard, Request::Scrub { budget_bytes })).collect()
         }
-        Request::Scan { .. } | Request::Sweep { .. } | Request::ConfirmClock { .. } => {
+        Request::Scan { .. } | Request::Digest { .. } | Request::Sweep { .. } | Request::ConfirmClock { .. } => {
             (0..shards).map(|shard| (shard, request.clone())).collect()
         }
     }
@@ -344,6 +343,9 @@ fn merge(one: Result<Response, Error>, other: Result<Response, Error>) -> Result
         }
         (Response::Swept { expired, freed_bytes }, Response::Swept { expired: more, freed_bytes: more_bytes }) => {
             Response::Swept { expired: expired + more, freed_bytes: freed_bytes + more_bytes }
+        }
+        (Response::Digest { count, sum }, Response::Digest { count: more, sum: more_sum }) => {
+            Response::Digest { count: count + more, sum: sum.wrapping_add(more_sum) }
         }
         (one @ Response::Scrubbed { .. }, other @ Response::Scrubbed { .. }) => merge_scrubbed(&one, &other),
         (one, _) => one,

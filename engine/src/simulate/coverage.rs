@@ -94,6 +94,16 @@ pub struct Coverage {
     pub prewritten_bytes: u64,
     /// Segments given back.
     pub segments_freed: u64,
+    /// Arcs of the index split.
+    pub splits: u64,
+    /// Tables of the index rebuilt.
+    pub rebuilds: u64,
+    /// Runs written from memory.
+    pub runs_written: u64,
+    /// Runs merged into others.
+    pub runs_merged: u64,
+    /// Records read that were another key's with the same tag.
+    pub false_matches: u64,
     /// Changes refused for want of room.
     pub refused: u64,
     /// Damage noticed.
@@ -144,6 +154,11 @@ impl Coverage {
         self.recycled += other.recycled;
         self.prewritten_bytes += other.prewritten_bytes;
         self.segments_freed += other.segments_freed;
+        self.splits += other.splits;
+        self.rebuilds += other.rebuilds;
+        self.runs_written += other.runs_written;
+        self.runs_merged += other.runs_merged;
+        self.false_matches += other.false_matches;
         self.refused += other.refused;
         self.corrupt += other.corrupt;
         self.read_only += other.read_only;

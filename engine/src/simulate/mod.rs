@@ -154,6 +154,10 @@ pub(crate) fn settings() -> Settings {
         objects_max: 1000,
         tail_bytes: 16 * 1024,
         checkpoint_log_bytes: 300 * 1024,
+        arc_objects_max: 16,
+        recents_max: 16,
+        run_fan_in: 2,
+        tag_bits: 16,
         #[cfg(test)]
         flaw: Flaw::None,
     }

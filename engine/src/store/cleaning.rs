@@ -11,6 +11,7 @@
 //! A damaged header hides how long its record is. The next sound header is then looked for at every step of 64 bytes: a
 //! header has a checksum of its own and says where it belongs, so what is found is a record.
 
+use super::arcs::walk::Entry;
 use super::read::{Purpose, Reading};
 use super::segments;
 use super::upkeep::{Phase, Step};
@@ -68,11 +69,12 @@ enum Sifted {
     /// On to the next one.
     Passed,
     Live {
+        entry: Entry,
         header: RecordHeader,
         value: Bytes,
     },
     /// Live, and larger than a piece.
-    Large(RecordHeader),
+    Large(Entry),
     /// The rest of it is in the next piece.
     Beyond,
     /// The segment has been read.
@@ -166,15 +168,15 @@ impl<D: Disk> Store<D> {
         cleaning.victim = Some(victim);
         match sifted {
             Sifted::Passed => true,
-            Sifted::Live { header, value } => {
+            Sifted::Live { entry, header, value } => {
                 let bytes = value.len() + RecordHeader::SIZE;
-                cleaning.stage(Change::survivor(&header, value), bytes);
+                cleaning.stage(Change::survivor(entry, &header, value), bytes);
                 true
             }
-            Sifted::Large(header) => {
+            Sifted::Large(entry) => {
                 cleaning.fetching += 1;
                 cleaning.piece = None;
-                self.read_later(Reading::of(&header, Purpose::Clean { round }));
+                self.read_later(Reading::of(&entry, Purpose::Clean { round }));
                 false
             }
             Sifted::Beyond => {
@@ -218,25 +220,26 @@ impl<D: Disk> Store<D> {
         };
         let length = header.length as usize;
         let next = victim.at.saturating_add(u32::try_from(record_bytes(length)).unwrap_or(u32::MAX));
-        if header.action != Action::Put || !self.is_live(&header) {
+        let live = if header.action == Action::Put { self.live_entry(&header) } else { None };
+        let Some(entry) = live else {
             victim.at = next;
             return Sifted::Passed;
-        }
+        };
         let whole = RecordHeader::SIZE + length;
         let is_here = bytes.len() >= whole;
         if !is_here && start >= limits::BLOCK {
             return Sifted::Beyond;
         }
         victim.at = next;
-        victim.missing = victim.missing.saturating_sub(self.live_bytes_of(&header));
+        victim.missing = victim.missing.saturating_sub(entry.locator.bytes());
         if !is_here {
-            return Sifted::Large(header);
+            return Sifted::Large(entry);
         }
         if RecordHeader::check_at(bytes, place, &self.identity).is_err() {
             self.drop_damaged(&header);
             return Sifted::Passed;
         }
-        Sifted::Live { header, value: piece.bytes.slice(start + RecordHeader::SIZE..start + whole) }
+        Sifted::Live { entry, header, value: piece.bytes.slice(start + RecordHeader::SIZE..start + whole) }
     }
 
     fn sift_batch(&self, victim: &mut Victim, bytes: &[u8], place: Place) -> Sifted {
@@ -350,12 +353,14 @@ impl<D: Disk> Store<D> {
 
     /// A record too large for a piece has been read by itself.
     pub(super) fn survivor_read(&mut self, round: u64, header: &RecordHeader, value: Bytes) {
+        let live = self.live_entry(header);
         if self.survivor_counted(round)
+            && let Some(entry) = live
             && let Some(cleaning) = self.cleaning()
             && !cleaning.gave_up
         {
             let bytes = value.len() + RecordHeader::SIZE;
-            cleaning.stage(Change::survivor(header, value), bytes);
+            cleaning.stage(Change::survivor(entry, header, value), bytes);
         }
     }
 

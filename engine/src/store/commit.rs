@@ -3,16 +3,16 @@
 //! Group commit without a timer: a batch is what lined up while the batches before it were in flight. At most
 //! [`limits::BATCHES_IN_FLIGHT`] overlap; answers go out in the order of the chain.
 
-use super::decide::{Decision, Effect, Importance, Write};
-use super::index::Slot;
+use super::apply::Changes;
+use super::decide::{Decision, Importance, Write};
 use super::log::{Flight, OpenSegment};
-use super::read::{Reading, Waiting};
+use super::read::Waiting;
 use super::segments::{self, Segment, State};
 use super::supply::ReadySegment;
 use super::{Change, Pending, Store};
 use crate::disk::{Disk, DiskError, Operation};
 use crate::format::batch::{BatchWriter, batch_bytes};
-use crate::format::record::{Place, RecordHeader, record_bytes};
+use crate::format::record::{Place, record_bytes};
 use crate::format::segment::{Era, SegmentHeader};
 use crate::key::{Class, Key};
 use crate::limits;
@@ -24,11 +24,11 @@ use std::collections::{HashSet, VecDeque};
 #[derive(Default)]
 struct Draft {
     writer: Option<BatchWriter>,
+    changes: Changes,
     /// The class whose open segment the writer writes for.
     class: usize,
     /// Classes that cannot be written now: their room is being made.
     blocked: [bool; Class::ALL.len()],
-    undo: Vec<(Key, Option<Slot>)>,
     swept_before: Option<u64>,
     answers: Vec<(u64, Result<Response, Error>)>,
 }
@@ -61,7 +61,8 @@ impl Aside {
             return false;
         }
         match change {
-            Change::Survivor { .. } => false,
+            // These rest on records, not on what was asked before them.
+            Change::Survivor { .. } | Change::Expired { .. } | Change::Lost { .. } => false,
             Change::Asked { request, .. } => match request {
                 Request::Put { key, .. } | Request::RemoveIfOlder { key, .. } => self.keys.contains(key),
                 Request::TouchMany { leases } => leases.iter().any(|(key, _)| self.keys.contains(key)),
@@ -100,9 +101,10 @@ impl<D: Disk> Store<D> {
     /// nor the clients starve.
     pub(super) fn build_batch(&mut self) -> bool {
         let lined_up = self.changes.len() + self.survivors.len();
-        if lined_up == 0 || self.log.flights.len() >= limits::BATCHES_IN_FLIGHT || self.upkeep.wants_quiet() {
+        if lined_up == 0 || self.log.flights.len() >= limits::BATCHES_IN_FLIGHT {
             return false;
         }
+        let confirmations = self.counters.confirmations;
         let mut draft = Draft { swept_before: self.swept_s, ..Draft::default() };
         if !self.survivors.is_empty() && self.upkeep.take_turn() {
             self.draft_survivors(&mut draft);
@@ -116,7 +118,8 @@ impl<D: Disk> Store<D> {
         }
         self.log.starved = None;
         let remaining = self.changes.len() + self.survivors.len();
-        self.launch(draft) || remaining < lined_up
+        // What was confirmed out of memory is in line again, and can be decided now.
+        self.launch(draft) || remaining < lined_up || self.counters.confirmations > confirmations
     }
 
     fn draft_survivors(&mut self, draft: &mut Draft) {
@@ -129,10 +132,11 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Every request in line is looked at at most once: those left wait for something that ends with a completion.
+    /// Every request in line is looked at once, and once more if a record at hand has said what the index does not know; those
+    /// left wait for something that ends with a completion.
     fn draft_requests(&mut self, draft: &mut Draft) {
         let mut aside = Aside::default();
-        for _ in 0..self.changes.len() {
+        for _ in 0..2 * self.changes.len() {
             let Some(change) = self.changes.pop_front() else { break };
             let class = change.class();
             if aside.holds_up(&change) || class.is_some_and(|class| draft.is_not_for(class)) {
@@ -168,11 +172,11 @@ impl<D: Disk> Store<D> {
                 draft.answers.push((tag, answer));
             }
             Decision::Defer { tag, now_s } => self.upkeep.defer_sweep(tag, now_s),
-            Decision::Compare { tag, request, key, slot } => match self.unsettled.get(&key).copied() {
-                // Its record may not be on the disk yet (cleaning may just have moved it into this very batch).
-                Some(sequence) => self.waiting.entry(sequence).or_default().push(Waiting::Change { tag, request }),
-                None => self.read_later(Reading::compare(tag, request, key, slot)),
-            },
+            Decision::Confirm { key, locator, whole } => self.confirm(change, key, locator, whole),
+            Decision::Crowded => {
+                self.counters.crowded += 1;
+                return Drafted::Blocked(change);
+            }
             Decision::Write(write) => match self.make_room(draft, change.class(), &write) {
                 Room::Ready => self.draft_write(draft, write, &change),
                 Room::NextBatch => return Drafted::NextBatch(change),
@@ -186,61 +190,36 @@ impl<D: Disk> Store<D> {
     fn refuse(&mut self, draft: &mut Draft, change: &Change, error: Error) {
         match change {
             Change::Asked { tag, .. } => draft.answers.push((*tag, Err(error))),
-            // Cleaning found no room for a survivor: the record stays where it is.
-            Change::Survivor { .. } => self.upkeep.give_up_cleaning(),
+            // No room for a chore: a survivor stays where it is, what is expired or lost is met again.
+            Change::Survivor { .. } | Change::Lost { .. } => self.upkeep.give_up_cleaning(),
+            Change::Expired { .. } => self.upkeep.refuse_expiry(error),
         }
     }
 
-    fn draft_write(&mut self, draft: &mut Draft, write: Write, change: &Change) {
+    fn draft_write(&mut self, draft: &mut Draft, mut write: Write, change: &Change) {
         let writer = draft.writer.as_mut().expect("room was made");
-        let length = u32::try_from(write.payload.len()).expect("bounded by the largest value");
         let place = writer.next_place();
-        let mut header = RecordHeader::new(write.action, &write.key, place, length);
-        header.version = write.version;
-        header.account = write.account;
-        header.lease_set = write.lease_set;
-        header.class = write.class;
-        header.expiry = write.expiry;
-        writer.push(&header, &write.payload);
+        writer.push(&write.header(place), &write.payload);
         let sequence = self.log.sequence_next;
-        let slot =
-            Slot { version: write.version, segment: place.segment, offset: place.offset, length, expiry: write.expiry };
-        let mut removed = 0;
-        match write.effect {
-            Effect::Place => self.draft_slot(draft, write.key, Some(slot)),
-            Effect::Remove(keys) => {
-                removed = keys.len() as u64;
-                keys.into_iter().for_each(|key| self.draft_slot(draft, key, None));
-            }
-            // One after the other: of a key named twice the later end counts, as it does on replay.
-            Effect::Extend(leases) => leases.into_iter().for_each(|(key, expiry)| {
-                let held = self.index.get(&key).expect("only known keys are extended");
-                self.draft_slot(draft, key, Some(Slot { expiry: expiry.max(held.expiry), ..held }));
-            }),
-            Effect::Nothing => {}
-        }
-        if let Some((tag, answer)) = write.answer {
+        if let Some((tag, answer)) = write.answer.take() {
             draft.answers.push((tag, Ok(answer)));
         }
+        let effect = write.effect(place);
+        let removed = self.apply(&mut draft.changes, effect);
         match change {
             Change::Survivor { .. } => self.counters.cleaned += 1,
-            Change::Asked { tag, request, .. } => self.note_clock(*tag, request, removed, sequence),
+            Change::Expired { .. } => self.upkeep.note_expired(removed, sequence),
+            Change::Lost { .. } => {}
+            Change::Asked { tag, request, .. } => self.note_clock(*tag, request, sequence),
         }
     }
 
-    /// Changes the index by the batch being built, and notes how to undo it.
-    fn draft_slot(&mut self, draft: &mut Draft, key: Key, slot: Option<Slot>) {
-        let old = self.set_slot(key, slot);
-        draft.undo.push((key, old));
-        self.unsettled.insert(key, self.log.sequence_next);
-    }
-
-    fn note_clock(&mut self, tag: u64, request: &Request, removed: u64, sequence: u64) {
+    fn note_clock(&mut self, tag: u64, request: &Request, sequence: u64) {
         match request {
             Request::Sweep { now_s } => {
                 self.swept_s = Some(self.swept_s.unwrap_or(0).max(*now_s));
                 self.counters.deletion_suspended = 0;
-                self.upkeep.begin_sweep(tag, removed, sequence);
+                self.upkeep.begin_sweep(tag, self.cutoff(*now_s), sequence);
             }
             Request::ConfirmClock { now_s } => {
                 self.swept_s = Some(*now_s);
@@ -391,6 +370,7 @@ impl<D: Disk> Store<D> {
             readers: 0,
         };
         self.segments.insert(ready.number, segment);
+        self.set_generation(ready.number, Some(generation));
         self.counters.recycled_segments += u64::from(ready.recycled);
         let at = limits::BLOCK as u32;
         self.log.open[class] = Some(OpenSegment {
@@ -437,7 +417,7 @@ impl<D: Disk> Store<D> {
             segment: number,
             bytes: length,
             written: None,
-            undo: draft.undo,
+            changes: draft.changes,
             swept_before: draft.swept_before,
             answers: draft.answers,
         });
@@ -484,11 +464,7 @@ impl<D: Disk> Store<D> {
         self.counters.batches += 1;
         self.counters.batch_bytes += flight.bytes;
         self.upkeep.earn(flight.bytes);
-        for (key, _) in &flight.undo {
-            if self.unsettled.get(key) == Some(&flight.sequence) {
-                self.unsettled.remove(key);
-            }
-        }
+        self.settle_changes(&flight.changes, flight.sequence);
         for (tag, answer) in flight.answers {
             if let Ok(Response::Touched { known }) = &answer {
                 self.counters.touches += *known as u64;
@@ -516,14 +492,13 @@ impl<D: Disk> Store<D> {
         }
         let mut answers = Vec::new();
         while let Some(flight) = self.log.flights.pop_back() {
-            for (key, old) in flight.undo.into_iter().rev() {
-                self.set_slot(key, old);
-            }
+            self.undo(flight.changes);
             self.poison(flight.segment);
             answers.extend(flight.answers);
         }
         self.unsettled.clear();
         self.upkeep_failed(failed);
+        self.walks_failed();
         if error != DiskError::NoSpace {
             self.count_write_fault();
         }

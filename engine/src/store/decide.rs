@@ -1,15 +1,20 @@
-//! What a change means, given the index: a record to write, an answer without one, or a comparison to make first.
+//! What a change means, given the index: a record to write, an answer without one, or a record to be read first.
 //!
-//! Decisions are made in the order of the log, when a batch is built, so that replaying the log gives the same index.
+//! Decisions are made in the order of the log, when a batch is built, so that replaying the log gives the same index. One
+//! that needs to know more than the index does is put off until the record in question has been read, and then made anew
+//! (see [`super::presence`]); what has happened meanwhile is taken into account by that.
 
-use super::{Change, Compared, Store};
+use super::apply::locator_at;
+use super::arcs::locator::Locator;
+use super::arcs::walk::Entry;
+use super::presence::{Fact, Presence, Says};
+use super::{Change, Store};
 use crate::disk::Disk;
 use crate::format::batch::batch_bytes;
-use crate::format::record::{Action, LeaseEntry, record_bytes};
+use crate::format::record::{Action, LeaseRow, Place, RecordHeader, record_bytes};
 use crate::key::{Class, Key};
 use crate::limits;
 use crate::request::{Error, Request, Response};
-use crate::store::index::Slot;
 use bytes::Bytes;
 
 /// A record to be written, and what it does.
@@ -23,21 +28,34 @@ pub(super) struct Write {
     pub(super) class: u8,
     pub(super) expiry: u32,
     pub(super) payload: Bytes,
-    pub(super) effect: Effect,
+    /// The record of the same key that goes with this one.
+    pub(super) replaced: Option<Entry>,
+    pub(super) does: Does,
     pub(super) importance: Importance,
     pub(super) answer: Option<(u64, Response)>,
+}
+
+/// What a record does to the index, as far as that is known before it has a place.
+#[derive(Debug)]
+pub(super) enum Does {
+    /// The key's object becomes this record.
+    Place,
+    /// The key's object goes.
+    Remove,
+    /// These go.
+    Expire(Vec<Entry>),
+    /// Whatever matches these rows is extended.
+    Extend(Vec<LeaseRow>),
+    /// Nothing but the believed time changes.
+    Nothing,
 }
 
 /// What a record does to the index.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// The key's slot becomes this record.
-    Place,
-    /// These keys' leases end at these ticks.
-    Extend(Vec<(Key, u32)>),
-    /// These keys go.
-    Remove(Vec<Key>),
-    /// Nothing but the believed time changes.
+    Place { new: Entry, replaced: Option<Entry> },
+    Remove(Vec<Entry>),
+    Extend(Vec<LeaseRow>),
     Nothing,
 }
 
@@ -54,57 +72,116 @@ pub(super) enum Importance {
     Clean,
 }
 
+#[expect(clippy::large_enum_variant, reason = "made and taken apart within one call, most often a write")]
 #[derive(Debug)]
 pub(super) enum Decision {
     Write(Write),
     /// Nothing to write.
     Answer(u64, Result<Response, Error>),
-    /// The stored record must be read and compared with this put first.
-    Compare {
-        tag: u64,
-        request: Request,
+    /// The record there must be read before this change of `key` can be decided: its header, or all of it.
+    Confirm {
         key: Key,
-        slot: Slot,
+        locator: Locator,
+        whole: bool,
     },
+    /// The key's arc has no room for another object until its table has been rebuilt.
+    Crowded,
     /// A sweep while upkeep is busy with another.
     Defer {
         tag: u64,
         now_s: u64,
     },
-    /// A survivor whose record is no longer the key's.
+    /// A chore that has become superfluous.
     Drop,
+}
+
+impl Write {
+    /// A record without key and payload.
+    fn bare(action: Action, importance: Importance) -> Write {
+        Write {
+            action,
+            key: NO_KEY,
+            version: 0,
+            account: 0,
+            lease_set: 0,
+            class: Class::Fresh as u8,
+            expiry: 0,
+            payload: Bytes::new(),
+            replaced: None,
+            does: Does::Nothing,
+            importance,
+            answer: None,
+        }
+    }
+
+    /// The header of this record at the place it was given.
+    pub(super) fn header(&self, place: Place) -> RecordHeader {
+        let length = u32::try_from(self.payload.len()).expect("bounded by the largest value");
+        let mut header = RecordHeader::new(self.action, &self.key, place, length);
+        header.version = self.version;
+        header.account = self.account;
+        header.lease_set = self.lease_set;
+        header.class = self.class;
+        header.expiry = self.expiry;
+        if let Some(replaced) = &self.replaced {
+            header.replaces = 1;
+            header.replaced = replaced.locator.to_bytes();
+            header.replaced_version = replaced.version;
+        }
+        header
+    }
+
+    /// What it does to the index from this place.
+    pub(super) fn effect(self, place: Place) -> Effect {
+        match self.does {
+            Does::Place => {
+                let length = u32::try_from(self.payload.len()).expect("bounded by the largest value");
+                let locator = locator_at(place, record_bytes(self.payload.len()));
+                let (key, version, generation, tick) = (self.key, self.version, place.generation, self.expiry);
+                let new = Entry { key, version, locator, length, generation, tick };
+                Effect::Place { new, replaced: self.replaced }
+            }
+            Does::Remove => Effect::Remove(self.replaced.into_iter().collect()),
+            Does::Expire(entries) => Effect::Remove(entries),
+            Does::Extend(rows) => Effect::Extend(rows),
+            Does::Nothing => Effect::Nothing,
+        }
+    }
 }
 
 impl<D: Disk> Store<D> {
     pub(super) fn decide(&self, change: &Change) -> Decision {
         match change {
-            Change::Survivor { key, slot, account, class, lease_set, value } => {
-                self.decide_survivor(*key, *slot, (*account, *class, *lease_set), value)
+            Change::Asked { tag, request, facts } => self.decide_request(*tag, request, facts),
+            Change::Survivor { entry, account, class, lease_set, value } => {
+                self.decide_survivor(entry, (*account, *class, *lease_set), value)
             }
-            Change::Asked { tag, request, compared } => self.decide_request(*tag, request, *compared),
+            Change::Expired { entries, cutoff } => self.decide_expired(entries, *cutoff),
+            Change::Lost { entry } => self.decide_lost(entry),
         }
     }
 
-    fn decide_request(&self, tag: u64, request: &Request, compared: Option<Compared>) -> Decision {
+    fn decide_request(&self, tag: u64, request: &Request, facts: &[Fact]) -> Decision {
         if self.read_only {
             return Decision::Answer(tag, Err(Error::ReadOnly));
         }
         match request {
-            Request::Put { .. } => self.decide_put(tag, request, compared),
+            Request::Put { .. } => self.decide_put(tag, request, facts),
             Request::TouchMany { leases } => self.decide_touch(tag, leases),
-            Request::RemoveIfOlder { key, version } => self.decide_remove(tag, *key, *version),
+            Request::RemoveIfOlder { key, version } => self.decide_remove(tag, *key, *version, facts),
             Request::Sweep { now_s } => self.decide_sweep(tag, *now_s),
             Request::ConfirmClock { now_s } => {
                 let answer = Some((tag, Response::Confirmed));
-                Decision::Write(clock(Action::Confirmed, *now_s, 0, Effect::Nothing, answer))
+                let bare = Write::bare(Action::Confirmed, Importance::Sweep);
+                Decision::Write(Write { version: *now_s, answer, ..bare })
             }
-            Request::Get { .. } | Request::Scan { .. } | Request::Scrub { .. } => {
+            Request::Get { .. } | Request::Scan { .. } | Request::Digest { .. } | Request::Scrub { .. } => {
                 unreachable!("reads never line up with changes")
             }
         }
     }
 
-    fn decide_put(&self, tag: u64, request: &Request, compared: Option<Compared>) -> Decision {
+    fn decide_put(&self, tag: u64, request: &Request, facts: &[Fact]) -> Decision {
         let Request::Put { key, version, account, class, expiry_s, value } = request else {
             unreachable!("called for puts only");
         };
@@ -112,49 +189,61 @@ impl<D: Disk> Store<D> {
             return Decision::Answer(tag, Err(Error::TooLarge));
         }
         let expiry = self.tick(*expiry_s);
-        let held = self.index.get(key);
-        let newer = match held {
-            None if self.index.len() >= self.settings.objects_max => {
-                return Decision::Answer(tag, Err(Error::Full));
-            }
-            None => true,
-            Some(slot) => *version > slot.version,
+        let held = match self.presence(key, facts) {
+            Presence::Unclear(locator) => return Decision::Confirm { key: *key, locator, whole: false },
+            Presence::Absent => None,
+            Presence::Held(entry) => Some(entry),
         };
-        if newer {
-            return Decision::Write(Write {
-                action: Action::Put,
-                key: *key,
-                version: *version,
-                account: *account,
-                lease_set: 0,
-                class: *class as u8,
-                // Leases only ever grow, over versions too.
-                expiry: expiry.max(held.map_or(0, |slot| slot.expiry)),
-                payload: value.clone(),
-                effect: Effect::Place,
-                importance: Importance::Put,
-                answer: Some((tag, Response::Put)),
-            });
+        if let Some(entry) = held
+            && *version <= entry.version
+        {
+            return self.decide_known(tag, request, &entry, facts);
         }
-        let slot = held.expect("an absent key was dealt with");
-        let superseded = Decision::Answer(tag, Ok(Response::Superseded { version: slot.version }));
-        if *version < slot.version || (*version > 0 && slot.length as usize != value.len()) {
+        if held.is_none() && self.index.len() >= self.settings.objects_max {
+            return Decision::Answer(tag, Err(Error::Full));
+        }
+        if held.is_none() && !self.has_index_room(key) {
+            return Decision::Crowded;
+        }
+        Decision::Write(Write {
+            key: *key,
+            version: *version,
+            account: *account,
+            class: *class as u8,
+            // Leases only ever grow, over versions too.
+            expiry: expiry.max(held.map_or(0, |entry| entry.tick)),
+            payload: value.clone(),
+            replaced: held,
+            does: Does::Place,
+            answer: Some((tag, Response::Put)),
+            ..Write::bare(Action::Put, Importance::Put)
+        })
+    }
+
+    /// A put of a version that is not newer than what is here.
+    fn decide_known(&self, tag: u64, request: &Request, held: &Entry, facts: &[Fact]) -> Decision {
+        let Request::Put { key, version, expiry_s, value, .. } = request else {
+            unreachable!("called for puts only");
+        };
+        let superseded = Decision::Answer(tag, Ok(Response::Superseded { version: held.version }));
+        if *version < held.version || (*version > 0 && held.length as usize != value.len()) {
             return superseded;
         }
         if *version > 0 {
+            let compared = facts.iter().find_map(|fact| match fact.says {
+                Says::Ours { same, .. } if (fact.locator, fact.generation) == (held.locator, held.generation) => same,
+                Says::Ours { .. } | Says::Stranger => None,
+            });
             match compared {
-                Some(compared) if compared.slot.is_same_record(&slot) => {
-                    if !compared.same {
-                        return superseded;
-                    }
-                }
-                _ => return Decision::Compare { tag, request: request.clone(), key: *key, slot },
+                Some(true) => {}
+                Some(false) => return superseded,
+                None => return Decision::Confirm { key: *key, locator: held.locator, whole: true },
             }
         }
-        if expiry <= slot.expiry {
-            return Decision::Answer(tag, Ok(Response::Put));
-        }
-        Decision::Write(self.lease_record(vec![(*key, expiry)], (tag, Response::Put)))
+        // Logged even if the lease seems to last that long: what lasts by a false match alone may not, after a restart.
+        let expiry = self.tick(*expiry_s);
+        let row = LeaseRow { address: self.index.address(key), tick: expiry };
+        Decision::Write(self.lease_record(vec![row], (tag, Response::Put)))
     }
 
     /// Whether a value is within the limits and a segment can hold it.
@@ -163,74 +252,64 @@ impl<D: Disk> Store<D> {
         length <= limits::VALUE_BYTES_MAX && needed <= self.settings.segment_bytes as usize
     }
 
+    /// Reads nothing: whatever may be the key's is extended, and counts as known.
     fn decide_touch(&self, tag: u64, leases: &[(Key, u64)]) -> Decision {
-        if leases.len() > limits::LEASES_PER_REQUEST || !self.fits(leases.len() * LeaseEntry::SIZE) {
+        if leases.len() > limits::LEASES_PER_REQUEST || !self.fits(leases.len() * LeaseRow::SIZE) {
             return Decision::Answer(tag, Err(Error::TooLarge));
         }
         let mut known = 0;
-        let mut extended = Vec::new();
+        let mut rows = Vec::new();
         for (key, expiry_s) in leases {
-            let Some(slot) = self.index.get(key) else { continue };
-            known += 1;
-            let expiry = self.tick(*expiry_s);
-            if expiry > slot.expiry {
-                extended.push((*key, expiry));
+            let address = self.index.address(key);
+            if self.index.ends_at(address).next().is_none() {
+                continue;
             }
+            known += 1;
+            // Logged even if the lease seems to last that long: what lasts by a false match alone may not, after a restart.
+            rows.push(LeaseRow { address, tick: self.tick(*expiry_s) });
         }
         let answer = Response::Touched { known };
-        if extended.is_empty() {
+        if rows.is_empty() {
             return Decision::Answer(tag, Ok(answer));
         }
-        Decision::Write(self.lease_record(extended, (tag, answer)))
+        Decision::Write(self.lease_record(rows, (tag, answer)))
     }
 
-    fn lease_record(&self, extended: Vec<(Key, u32)>, answer: (u64, Response)) -> Write {
-        let mut payload = Vec::with_capacity(extended.len() * LeaseEntry::SIZE);
-        for (key, expiry) in &extended {
-            let slot = self.index.get(key).expect("only known keys are extended");
-            let lease =
-                LeaseEntry { segment: slot.segment, offset: slot.offset, expiry: *expiry, prefix: key.prefix() };
-            payload.extend_from_slice(&lease.encode());
-        }
+    fn lease_record(&self, rows: Vec<LeaseRow>, answer: (u64, Response)) -> Write {
+        let mut payload = Vec::with_capacity(rows.len() * LeaseRow::SIZE);
+        rows.iter().for_each(|row| payload.extend_from_slice(&row.encode()));
         #[cfg(test)]
         if self.settings.flaw == super::Flaw::ForgetLeases {
             payload.clear();
         }
         Write {
-            action: Action::Lease,
-            key: NO_KEY,
-            version: 0,
-            account: 0,
-            lease_set: 0,
-            class: Class::Fresh as u8,
-            expiry: 0,
             payload: Bytes::from(payload),
-            effect: Effect::Extend(extended),
-            importance: Importance::Keep,
+            does: Does::Extend(rows),
             answer: Some(answer),
+            ..Write::bare(Action::Lease, Importance::Keep)
         }
     }
 
-    fn decide_remove(&self, tag: u64, key: Key, version: u64) -> Decision {
-        match self.index.get(&key) {
-            Some(slot) if slot.version < version => Decision::Write(Write {
-                action: Action::Remove,
-                key,
-                version: slot.version,
-                account: 0,
-                lease_set: 0,
-                class: Class::Fresh as u8,
-                expiry: 0,
-                payload: Bytes::new(),
-                effect: Effect::Remove(vec![key]),
-                importance: Importance::Keep,
-                answer: Some((tag, Response::Removed(true))),
-            }),
-            _ => Decision::Answer(tag, Ok(Response::Removed(false))),
+    fn decide_remove(&self, tag: u64, key: Key, version: u64, facts: &[Fact]) -> Decision {
+        match self.presence(&key, facts) {
+            Presence::Unclear(locator) => Decision::Confirm { key, locator, whole: false },
+            Presence::Held(entry) if entry.version < version => {
+                let answer = Some((tag, Response::Removed(true)));
+                Decision::Write(Write { answer, ..removal(&entry) })
+            }
+            Presence::Held(_) | Presence::Absent => Decision::Answer(tag, Ok(Response::Removed(false))),
         }
     }
 
-    /// Nothing expires early: an object goes when the end of its tick, plus grace, is past, and only if the clock is believed.
+    /// A record that turned out to be damaged: its object is gone, and the log says so, because what follows rests on it.
+    fn decide_lost(&self, entry: &Entry) -> Decision {
+        if self.read_only || !self.is_live(entry) {
+            return Decision::Drop;
+        }
+        Decision::Write(removal(entry))
+    }
+
+    /// The believed time goes to the log first; what has expired is found and removed from then on (see [`super::sweeping`]).
     fn decide_sweep(&self, tag: u64, now_s: u64) -> Decision {
         if !self.upkeep.is_resting() {
             return Decision::Defer { tag, now_s };
@@ -238,11 +317,15 @@ impl<D: Disk> Store<D> {
         if self.clock_jumped(now_s) {
             return Decision::Answer(tag, Ok(Response::Swept { expired: 0, freed_bytes: 0 }));
         }
+        let bare = Write::bare(Action::Swept, Importance::Sweep);
+        Decision::Write(Write { version: now_s, expiry: self.cutoff(now_s), ..bare })
+    }
+
+    /// Nothing expires early: an object goes when the end of its tick, plus grace, is past. What ends at a tick below this
+    /// one has ended: tick < ceil(ended / tick_s) exactly when tick * tick_s < ended.
+    pub(super) fn cutoff(&self, now_s: u64) -> u32 {
         let ended_s = now_s.saturating_sub(self.settings.grace_s);
-        let cutoff = u32::try_from(ended_s.div_ceil(u64::from(self.tick_s))).unwrap_or(u32::MAX);
-        // tick < ceil(ended / tick_s) exactly when tick * tick_s < ended: a tick that ends at `ended_s` stays.
-        let keys = self.index.expired(cutoff);
-        Decision::Write(clock(Action::Swept, now_s, cutoff, Effect::Remove(keys), None))
+        u32::try_from(ended_s.div_ceil(u64::from(self.tick_s))).unwrap_or(u32::MAX)
     }
 
     /// Whether `now_s` is further from the last sweep than the clock may move. The first sweep of a store has nothing to
@@ -251,46 +334,68 @@ impl<D: Disk> Store<D> {
         self.swept_s.is_some_and(|swept_s| now_s.saturating_sub(swept_s) > self.settings.clock_jump_s)
     }
 
-    fn decide_survivor(&self, key: Key, slot: Slot, kept: (u64, u8, u64), value: &Bytes) -> Decision {
-        let Some(held) = self.index.get(&key) else { return Decision::Drop };
-        if !held.is_same_record(&slot) {
+    /// What a sweep found expired some time ago: what is still there, and still expired, goes.
+    fn decide_expired(&self, entries: &[Entry], cutoff: u32) -> Decision {
+        if self.read_only {
             return Decision::Drop;
         }
+        let has_expired = |entry: &&Entry| {
+            let tick = self.index.tick_of(&entry.key, entry.locator);
+            tick.is_some_and(|tick| tick < cutoff) && self.is_live(entry)
+        };
+        let now_tick = |entry: &Entry| self.index.tick_of(&entry.key, entry.locator).unwrap_or(entry.tick);
+        let expired: Vec<Entry> =
+            entries.iter().filter(has_expired).map(|entry| Entry { tick: now_tick(entry), ..*entry }).collect();
+        if expired.is_empty() {
+            return Decision::Drop;
+        }
+        let mut payload = Vec::new();
+        expired.iter().for_each(|entry| payload.extend_from_slice(&self.index.expiry_row(entry).encode()));
+        #[cfg(test)]
+        if self.settings.flaw == super::Flaw::ForgetExpiries {
+            payload.clear();
+        }
+        Decision::Write(Write {
+            payload: Bytes::from(payload),
+            does: Does::Expire(expired),
+            // What it frees is worth the last segment.
+            ..Write::bare(Action::Expired, Importance::Clean)
+        })
+    }
+
+    fn decide_survivor(&self, entry: &Entry, kept: (u64, u8, u64), value: &Bytes) -> Decision {
+        if self.read_only || !self.is_live(entry) {
+            return Decision::Drop;
+        }
+        let Some(tick) = self.index.tick_of(&entry.key, entry.locator) else { return Decision::Drop };
         let (account, class, lease_set) = kept;
         let class = match Class::from_number(class) {
             Some(Class::Fresh) => Class::Survivor as u8,
             _ => class,
         };
         Decision::Write(Write {
-            action: Action::Put,
-            key,
-            version: held.version,
+            key: entry.key,
+            version: entry.version,
             account,
             lease_set,
             class,
-            expiry: held.expiry,
+            expiry: tick,
             payload: value.clone(),
-            effect: Effect::Place,
-            importance: Importance::Clean,
-            answer: None,
+            replaced: Some(Entry { tick, ..*entry }),
+            does: Does::Place,
+            ..Write::bare(Action::Put, Importance::Clean)
         })
     }
 }
 
 const NO_KEY: Key = Key { placement: [0; 20], name: [0; 32], kind: 0 };
 
-fn clock(action: Action, now_s: u64, cutoff: u32, effect: Effect, answer: Option<(u64, Response)>) -> Write {
+fn removal(entry: &Entry) -> Write {
     Write {
-        action,
-        key: NO_KEY,
-        version: now_s,
-        account: 0,
-        lease_set: 0,
-        class: Class::Fresh as u8,
-        expiry: cutoff,
-        payload: Bytes::new(),
-        effect,
-        importance: Importance::Sweep,
-        answer,
+        key: entry.key,
+        version: entry.version,
+        replaced: Some(*entry),
+        does: Does::Remove,
+        ..Write::bare(Action::Remove, Importance::Keep)
     }
 }

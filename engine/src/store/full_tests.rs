@@ -21,6 +21,9 @@ fn settings() -> Settings {
         capacity_bytes: SEGMENTS * SEGMENT,
         objects_max: 1_000_000,
         checkpoint_log_bytes: 8 << 20,
+        arc_objects_max: 512,
+        recents_max: 256,
+        run_fan_in: 4,
         ..crate::simulate::settings()
     }
 }

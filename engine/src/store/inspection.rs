@@ -1,27 +1,25 @@
 //! What the simulator sees of a store beside its answers: the index and the accounts, to be compared, never changed.
 
 use super::Store;
-use super::index::Slot;
+use super::arcs::locator::Locator;
 use crate::disk::Disk;
-use crate::format::record::record_bytes;
-use crate::key::Key;
 use crate::simulate::{Activities, Activity};
 use std::collections::BTreeMap;
 
 impl<D: Disk> Store<D> {
-    /// The whole index: two openings of one disk must give the same.
-    pub(crate) fn index_entries(&self) -> Vec<(Key, Slot)> {
-        self.index.iter().map(|(key, slot)| (*key, *slot)).collect()
+    /// The whole index, as it is on the disk's tables: two openings of one disk must give the same.
+    pub(crate) fn index_entries(&self) -> Vec<(Locator, u32)> {
+        let mut entries: Vec<(Locator, u32)> = self.index.arcs().iter().flat_map(|arc| arc.table.iter()).collect();
+        entries.sort_unstable();
+        entries
     }
 
-    /// Whether each segment's account of what is live in it is what the index points to.
+    /// Whether each segment's account of what is live in it is what the index points to, and the index's own invariants hold.
     pub(crate) fn check_live(&self) -> Result<(), String> {
-        let mut live: BTreeMap<u32, u64> = BTreeMap::new();
-        for (_, slot) in self.index.iter() {
-            *live.entry(slot.segment).or_default() += record_bytes(slot.length as usize) as u64;
-        }
+        self.index.check();
+        let mut live: BTreeMap<u16, u64> = self.index.live_bytes();
         for (number, segment) in self.segments.iter() {
-            let counted = live.remove(&number).unwrap_or(0);
+            let counted = u16::try_from(number).ok().and_then(|number| live.remove(&number)).unwrap_or(0);
             if segment.live != counted {
                 return Err(format!("segment {number} counts {} live, has {counted}", segment.live));
             }

@@ -11,11 +11,11 @@
 //! - a segment's second batch is submitted only after its first is durable, and with it the segment's header: so a
 //!   generation that was ever used shows in the first two blocks of its segment, and is not used again.
 
-use super::index::Slot;
+use super::apply::Changes;
 use super::supply::Supply;
 use crate::disk::DiskError;
 use crate::format::segment::Era;
-use crate::key::{Class, Key};
+use crate::key::Class;
 use crate::request::{Error, Response};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -42,8 +42,8 @@ pub(crate) struct Flight {
     pub(crate) segment: u32,
     pub(crate) bytes: u64,
     pub(crate) written: Option<Result<(), DiskError>>,
-    /// What the index held before, in the order of change.
-    pub(crate) undo: Vec<(Key, Option<Slot>)>,
+    /// What it changed in the index.
+    pub(super) changes: Changes,
     pub(crate) swept_before: Option<u64>,
     pub(crate) answers: Vec<(u64, Result<Response, Error>)>,
 }
@@ -70,11 +70,6 @@ impl Log {
     /// The last batch handed to the disk.
     pub(crate) fn appended(&self) -> u64 {
         self.sequence_next - 1
-    }
-
-    /// Whether batches are appended to this segment.
-    pub(crate) fn is_open(&self, number: u32) -> bool {
-        self.class_of(number).is_some()
     }
 
     /// The class whose open segment this is.

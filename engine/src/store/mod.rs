@@ -13,22 +13,26 @@
 //! What lies behind: `upkeep` cleans segments, writes checkpoints and frees dead segments; `recovery` puts all of it
 //! together again when the store is opened. `scrub` reads sealed segments again to find rot before a reader does.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the store moves over to the new index in a later change"))]
+mod apply;
 pub(crate) mod arcs;
 mod bare_index;
+mod checkpointing;
 mod cleaning;
 mod commit;
 mod decide;
-mod index;
 #[cfg(any(test, feature = "simulation"))]
 mod inspection;
 mod log;
+mod presence;
 mod read;
 mod recovery;
+mod runs;
 mod scrub;
 mod segments;
 mod supply;
+mod sweeping;
 mod upkeep;
+mod walks;
 
 #[cfg(test)]
 mod full_tests;
@@ -36,24 +40,29 @@ mod full_tests;
 mod tests;
 
 pub use bare_index::{BareIndex, Walked};
-pub(crate) use index::walk_order;
 pub(crate) use recovery::superblock;
 pub use recovery::{StoreError, create, open};
 
 use crate::disk::{Disk, Done, Operation, Token};
 use crate::format::Identity;
-use crate::format::record::{LeaseEntry, RecordHeader, record_bytes};
-use crate::key::{Class, Key};
+use crate::format::record::{LeaseRow, RecordHeader};
+use crate::key::Class;
 use crate::limits;
 use crate::request::{Error, Request, Response};
 use crate::stats::Stats;
+use apply::Unsettled;
+use arcs::Index;
+use arcs::codec::ExpiryRow;
+use arcs::walk::{Entry, Need};
 use bytes::Bytes;
-use index::{Index, Slot};
 use log::{Log, Tail};
+use presence::Fact;
+use runs::RunFiles;
 use scrub::Scrub;
 use segments::Segments;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use upkeep::Upkeep;
+use walks::Walking;
 
 /// What one shard is held to.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +83,14 @@ pub struct Settings {
     pub tail_bytes: usize,
     /// A checkpoint is due after this much log.
     pub checkpoint_log_bytes: u64,
+    /// An arc of the index with this many objects is split.
+    pub arc_objects_max: usize,
+    /// So many recent entries are worth a run.
+    pub recents_max: usize,
+    /// Runs merged at once.
+    pub run_fan_in: usize,
+    /// Bits of a tag in the index: 16, except in tests that want false matches.
+    pub tag_bits: u32,
     #[cfg(test)]
     pub(crate) flaw: Flaw,
 }
@@ -81,19 +98,27 @@ pub struct Settings {
 /// A change lined up for a batch.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// What somebody asked for. `compared` is the outcome of comparing a put's bytes with a stored version's.
-    Asked { tag: u64, request: Request, compared: Option<Compared> },
+    /// What somebody asked for, with what records have said meanwhile.
+    Asked { tag: u64, request: Request, facts: Vec<Fact> },
     /// A live record read by cleaning, to be written again.
-    Survivor { key: Key, slot: Slot, account: u64, class: u8, lease_set: u64, value: Bytes },
+    Survivor { entry: Entry, account: u64, class: u8, lease_set: u64, value: Bytes },
+    /// What a sweep has found, to be removed if its lease still ends before the cutoff.
+    Expired { entries: Vec<Entry>, cutoff: u32 },
+    /// An object whose record is damaged.
+    Lost { entry: Entry },
 }
 
 impl Change {
+    fn asked(tag: u64, request: Request) -> Change {
+        Change::Asked { tag, request, facts: Vec::new() }
+    }
+
     /// The class it is written for; none for what leaves nothing live behind.
     fn class(&self) -> Option<Class> {
         match self {
             Change::Asked { request: Request::Put { class, .. }, .. } => Some(*class),
-            Change::Asked { .. } => None,
             Change::Survivor { .. } => Some(Class::Survivor),
+            Change::Asked { .. } | Change::Expired { .. } | Change::Lost { .. } => None,
         }
     }
 
@@ -101,26 +126,21 @@ impl Change {
     fn payload_bytes(&self) -> usize {
         match self {
             Change::Asked { request: Request::Put { value, .. }, .. } | Change::Survivor { value, .. } => value.len(),
-            Change::Asked { request: Request::TouchMany { leases }, .. } => leases.len() * LeaseEntry::SIZE,
-            Change::Asked { .. } => 0,
+            Change::Asked { request: Request::TouchMany { leases }, .. } => leases.len() * LeaseRow::SIZE,
+            Change::Expired { entries, .. } => entries.len() * ExpiryRow::SIZE,
+            Change::Asked { .. } | Change::Lost { .. } => 0,
         }
     }
 
     /// A live record with its payload, found by cleaning.
-    fn survivor(header: &RecordHeader, value: Bytes) -> Change {
+    fn survivor(entry: Entry, header: &RecordHeader, value: Bytes) -> Change {
         let (account, class, lease_set) = (header.account, header.class, header.lease_set);
-        Change::Survivor { key: header.key(), slot: Slot::of(header), account, class, lease_set, value }
+        Change::Survivor { entry, account, class, lease_set, value }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Compared {
-    /// The slot whose record was compared.
-    slot: Slot,
-    same: bool,
-}
-
 /// What a disk operation in flight is for.
+#[expect(clippy::large_enum_variant, reason = "as many as operations are in flight, most often readings")]
 #[derive(Debug)]
 enum Pending {
     Batch,
@@ -136,6 +156,17 @@ enum Pending {
     Names {
         unlinked: Vec<u32>,
     },
+    /// Pages for a walk.
+    Walk {
+        id: u64,
+        need: Need,
+    },
+    /// A step of a run being written.
+    Run {
+        id: u64,
+    },
+    /// A run's file being removed: if it stays, the next opening removes it.
+    Aside,
     Upkeep {
         round: u64,
         step: upkeep::Step,
@@ -158,14 +189,20 @@ pub struct Store<D: Disk> {
     survivors: VecDeque<Change>,
     pending: HashMap<u64, Pending>,
     token_next: u64,
-    /// Keys changed by batches that are not durable yet, with the last such batch.
-    unsettled: HashMap<Key, u64>,
+    /// Keys changed by batches that are not durable yet, by hash, with the last such batch.
+    unsettled: Unsettled,
     /// Answers and reads that wait until a batch is durable.
     waiting: BTreeMap<u64, Vec<read::Waiting>>,
     readings: VecDeque<read::Reading>,
     readings_in_flight: usize,
     finished: VecDeque<(u64, Result<Response, Error>)>,
     upkeep: Upkeep,
+    walks: BTreeMap<u64, Walking>,
+    walk_next: u64,
+    run_files: RunFiles,
+    /// After a rebuild of a table that came to nothing: not before this batch again, and puts do not wait for it.
+    rebuild_not_before: u64,
+    rebuild_stalled: bool,
     scrub: Scrub,
     /// The last believed time of a sweep.
     swept_s: Option<u64>,
@@ -193,6 +230,12 @@ pub(crate) enum Flaw {
     Unchained,
     /// Let gets see what is not durable yet.
     DirtyReads,
+    /// Write no rows for what has expired.
+    ForgetExpiries,
+    /// Take a run for durable that was not synced.
+    RunNotDurable,
+    /// Install a checkpoint whose last batch is not durable yet.
+    CheckpointEarly,
     /// Scrub finds damage and does nothing about it.
     ScrubLooksAway,
 }
@@ -204,8 +247,9 @@ impl<D: Disk> Store<D> {
         match request {
             Request::Get { key } => self.get(tag, key),
             Request::Scan { from, to, after, limit } => self.scan(tag, from, to, after, limit),
+            Request::Digest { from, to } => self.digest(tag, from, to),
             Request::Scrub { budget_bytes } => self.scrub(tag, budget_bytes),
-            change => self.changes.push_back(Change::Asked { tag, request: change, compared: None }),
+            change => self.changes.push_back(Change::asked(tag, change)),
         }
     }
 
@@ -218,6 +262,8 @@ impl<D: Disk> Store<D> {
         }
         moved |= self.settle();
         moved |= self.advance_upkeep();
+        moved |= self.begin_runs();
+        moved |= self.advance_walks();
         moved |= self.advance_supply();
         while self.build_batch() {
             moved = true;
@@ -240,12 +286,19 @@ impl<D: Disk> Store<D> {
     /// Whether everything submitted has been answered and nothing is in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.open_requests == 0 && self.finished.is_empty() && self.pending.is_empty() && self.upkeep.is_idle()
+        let at_rest =
+            self.pending.is_empty() && self.upkeep.is_idle() && self.changes.is_empty() && self.survivors.is_empty();
+        self.open_requests == 0 && self.finished.is_empty() && self.walks.is_empty() && at_rest
     }
 
     /// Asks for a checkpoint, so that the next opening is quick. Done when [`Store::is_idle`] holds again.
     pub fn request_checkpoint(&mut self) {
         self.upkeep.request_checkpoint();
+    }
+
+    /// Refuses every change from now on, and makes none of its own accord: what is looked at stays as it is.
+    pub(crate) fn forbid_changes(&mut self) {
+        self.read_only = true;
     }
 
     /// Numbers for the operator.
@@ -265,7 +318,12 @@ impl<D: Disk> Store<D> {
             segments: self.segments.in_use(),
             registered_bytes: self.disk.registered_bytes(),
             open_classes: self.log.open.iter().flatten().count() as u64,
-            index_bytes: self.index.len() as u64 * Index::BYTES_PER_OBJECT,
+            index_bytes: self.index.bytes() as u64,
+            arcs: self.index.arcs().len() as u64,
+            stashed: self.index.stashed() as u64,
+            recents: self.index.recents().count() as u64,
+            runs: self.index.runs().len() as u64,
+            run_bytes: self.run_files.total_bytes(),
             queue_depth: self.open_requests,
             read_only: u64::from(self.read_only),
             ..self.counters
@@ -273,7 +331,8 @@ impl<D: Disk> Store<D> {
     }
 
     fn total_bytes(&self) -> u64 {
-        self.segments.allocated_bytes() + self.log.supply.bytes() + self.upkeep.checkpoint_bytes()
+        let beside = self.upkeep.checkpoint_bytes() + self.run_files.total_bytes();
+        self.segments.allocated_bytes() + self.log.supply.bytes() + beside
     }
 
     /// Segments this shard may still open within its capacity.
@@ -282,9 +341,10 @@ impl<D: Disk> Store<D> {
         self.segments_max().saturating_sub(claimed)
     }
 
-    /// Segments that the capacity holds beside the checkpoints.
+    /// Segments that the capacity holds beside checkpoints and runs.
     fn segments_max(&self) -> u64 {
-        let for_segments = self.settings.capacity_bytes.saturating_sub(self.upkeep.checkpoint_bytes());
+        let beside = self.upkeep.checkpoint_bytes() + self.run_files.total_bytes();
+        let for_segments = self.settings.capacity_bytes.saturating_sub(beside);
         (for_segments / u64::from(self.settings.segment_bytes)).min(u64::from(limits::SEGMENT_NUMBER_MAX))
     }
 
@@ -310,6 +370,9 @@ impl<D: Disk> Store<D> {
                 self.readings_in_flight -= 1;
                 self.reading_done(reading, result);
             }
+            Pending::Walk { id, need } => self.page_read(id, need, result),
+            Pending::Run { id } => self.run_step_done(id, result.err()),
+            Pending::Aside => {}
             Pending::Supply { number } => self.supply_done(number, result.err()),
             // A file that could not be removed keeps its number until the store is opened again.
             Pending::Unlink { number } if result.is_ok() => self.segments.note_unlinked(number),
@@ -333,21 +396,9 @@ impl<D: Disk> Store<D> {
         self.finished.push_back((tag, result));
     }
 
-    /// Changes the index and the accounts; returns what was there.
-    fn set_slot(&mut self, key: Key, slot: Option<Slot>) -> Option<Slot> {
-        let old = self.index.set(key, slot);
-        self.segments.account(old, slot);
-        old
-    }
-
-    /// Whether the record with this header is its key's.
-    fn is_live(&self, header: &RecordHeader) -> bool {
-        self.index.get(&header.key()).is_some_and(|held| held.is_same_record(&Slot::of(header)))
-    }
-
-    /// What a live record counts for in its segment.
-    fn live_bytes_of(&self, header: &RecordHeader) -> u64 {
-        record_bytes(header.length as usize) as u64
+    /// A segment is opened with this generation, or given up.
+    fn set_generation(&mut self, number: u32, generation: Option<u32>) {
+        self.index.set_generation(u16::try_from(number).expect("segment numbers have 16 bits"), generation);
     }
 
     /// The first tick at or after this second.

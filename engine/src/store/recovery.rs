@@ -15,16 +15,20 @@
 //!
 //! Recovery changes nothing on disk, so it can be cut short anywhere and begun again.
 
-use super::index::{Index, Slot};
+use super::apply::Unsettled;
+use super::arcs::codec::ExpiryRow;
+use super::arcs::{self, Index};
 use super::log::{Log, Tail};
+use super::runs::RunFiles;
 use super::scrub::Scrub;
 use super::segments::{self, Segment, Segments, Spare, State};
 use super::upkeep::Upkeep;
 use super::{Settings, Store};
 use crate::disk::{Disk, DiskError, FileName, Operation, Outcome, Token};
 use crate::format::batch::{BatchView, read_batch};
-use crate::format::checkpoint::Checkpoint;
-use crate::format::record::{Action, LeaseEntry, Place, RecordHeader};
+use crate::format::checkpoint::{Checkpoint, CheckpointHeader};
+use crate::format::record::{Action, LeaseRow, Place, RecordHeader};
+use crate::format::run::{PAGE, Run, RunEntry};
 use crate::format::segment::{Era, SegmentHeader};
 use crate::format::superblock::Superblock;
 use crate::format::{Damage, Identity};
@@ -105,7 +109,8 @@ pub fn open<D: Disk>(mut disk: D, settings: Settings) -> Result<Store<D>, StoreE
     run(&mut disk, Operation::SyncDirectory)?;
     let files = list(&mut disk)?;
     let (checkpoint, upkeep) = newest_checkpoint(&mut disk, &files, &identity)?;
-    let mut recovery = Recovery::begin(identity, checkpoint);
+    let runs = checkpoint.runs.clone();
+    let mut recovery = Recovery::begin(identity, checkpoint, &settings);
     for (file, length) in &files {
         // A higher number cannot be ours: a record has no room for it.
         if let FileName::Segment(number) = file
@@ -118,8 +123,10 @@ pub fn open<D: Disk>(mut disk: D, settings: Settings) -> Result<Store<D>, StoreE
     {
         recovery.unchained = settings.flaw == super::Flaw::Unchained;
     }
+    recovery.find_segments();
     recovery.replay();
-    Ok(recovery.into_store(disk, superblock.tick_s, settings, upkeep))
+    let run_files = recovery.adopt_runs(&mut disk, &files, &runs)?;
+    Ok(recovery.into_store(disk, superblock.tick_s, settings, upkeep, run_files))
 }
 
 /// What replay needs of a batch: not its payloads.
@@ -129,7 +136,14 @@ struct Scanned {
     segment: u32,
     generation: u32,
     damaged: u32,
-    records: Vec<(RecordHeader, Vec<LeaseEntry>)>,
+    records: Vec<(RecordHeader, Rows)>,
+}
+
+/// What replay needs of a payload.
+enum Rows {
+    None,
+    Leases(Vec<LeaseRow>),
+    Expired(Vec<ExpiryRow>),
 }
 
 struct ScannedSegment {
@@ -168,19 +182,20 @@ struct Recovery {
 }
 
 impl Recovery {
-    fn begin(identity: Identity, checkpoint: Checkpoint) -> Recovery {
-        let mut index = Index::default();
-        for entry in &checkpoint.entries {
-            let slot = Slot {
-                version: entry.version,
-                segment: entry.segment,
-                offset: entry.offset,
-                length: entry.length,
-                expiry: entry.expiry,
-            };
-            index.set(entry.key(), Some(slot));
-        }
-        let known = checkpoint.segments.iter().map(|row| (row.segment, (row.generation, row.last_sequence)));
+    fn begin(identity: Identity, checkpoint: Checkpoint, settings: &Settings) -> Recovery {
+        let held_to = arcs::Settings {
+            seed: identity.seed,
+            digest_seed: limits::DIGEST_SEED,
+            arc_objects_max: settings.arc_objects_max,
+            recents_max: settings.recents_max,
+            fan_in: settings.run_fan_in,
+            tag_bits: settings.tag_bits,
+        };
+        let Checkpoint { moment, segments, recents, arcs, .. } = checkpoint;
+        // A sound checkpoint whose arcs do not tile the ring was not written by us: then the log alone counts.
+        let restored = (!arcs.is_empty()).then(|| Index::restore(held_to, arcs, &recents).ok()).flatten();
+        let index = restored.unwrap_or_else(|| Index::new(held_to));
+        let known = segments.iter().map(|row| (u32::from(row.segment), (row.generation, row.last_sequence)));
         Recovery {
             identity,
             index,
@@ -188,11 +203,11 @@ impl Recovery {
             known: known.collect(),
             scanned: Vec::new(),
             makes_void: BTreeSet::new(),
-            sequence: checkpoint.sequence,
-            chain: checkpoint.chain,
-            swept_s: checkpoint.swept_s,
-            generation_next: checkpoint.generation_next,
-            generation_floor: checkpoint.generation_next,
+            sequence: moment.sequence,
+            chain: moment.chain,
+            swept_s: moment.swept_s,
+            generation_next: moment.generation_next,
+            generation_floor: moment.generation_next,
             log_bytes: 0,
             corrupt: 0,
             replayed: 0,
@@ -323,40 +338,107 @@ impl Recovery {
             assert_eq!(found.generation, batch.generation, "only batches of the file's own generation are read");
             found.last_sequence = sequence;
         }
-        for (header, leases) in &batch.records {
-            self.apply_record(header, leases);
+        for (header, rows) in &batch.records {
+            self.apply_record(header, rows);
         }
     }
 
-    fn apply_record(&mut self, header: &RecordHeader, leases: &[LeaseEntry]) {
-        match header.action {
-            Action::Nothing => {}
-            Action::Put => {
-                self.index.set(header.key(), Some(Slot::of(header)));
-            }
-            Action::Remove => {
-                self.index.set(header.key(), None);
-            }
-            Action::Lease => {
-                for lease in leases {
-                    let Some(key) = self.index.find(lease) else { continue };
-                    let held = self.index.get(&key).expect("just found");
-                    self.index.set(key, Some(Slot { expiry: held.expiry.max(lease.expiry), ..held }));
-                }
-            }
-            Action::Swept => {
-                for key in self.index.expired(header.expiry) {
-                    self.index.set(key, None);
-                }
-                self.swept_s = Some(self.swept_s.unwrap_or(0).max(header.version));
-            }
-            Action::Confirmed => self.swept_s = Some(header.version),
+    fn apply_record(&mut self, header: &RecordHeader, rows: &Rows) {
+        match (header.action, rows) {
+            (Action::Put, _) => self.place(header),
+            (Action::Remove, _) => self.take_replaced(header),
+            (Action::Lease, Rows::Leases(rows)) => rows.iter().for_each(|row| {
+                self.index.extend(row.address, row.tick);
+            }),
+            (Action::Expired, Rows::Expired(rows)) => rows.iter().for_each(|row| {
+                self.index.remove_at(row);
+            }),
+            (Action::Swept, _) => self.swept_s = Some(self.swept_s.unwrap_or(0).max(header.version)),
+            (Action::Confirmed, _) => self.swept_s = Some(header.version),
+            (Action::Nothing | Action::Lease | Action::Expired, _) => {}
         }
     }
 
-    fn into_store<D: Disk>(mut self, disk: D, tick_s: u32, settings: Settings, upkeep: Upkeep) -> Store<D> {
+    fn place(&mut self, header: &RecordHeader) {
+        self.take_replaced(header);
+        let Some(locator) = header.locator() else {
+            self.corrupt += 1;
+            return;
+        };
+        let (key, version, length, generation) = (header.key(), header.version, header.length, header.generation);
+        // Rot may have hidden a removal of what lay here before.
+        if self.index.tick_of(&key, locator).is_none() {
+            self.index.insert(&RunEntry { key, version, locator, length, generation }, header.expiry);
+        }
+    }
+
+    fn take_replaced(&mut self, header: &RecordHeader) {
+        if let Some((locator, version)) = header.replaced() {
+            self.index.remove(&header.key(), version, locator);
+        }
+    }
+
+    /// Tells the index which segments there are. What lies in others, or in an earlier life of one, is gone.
+    fn find_segments(&mut self) {
+        for (number, found) in &self.found {
+            if let Ok(number) = u16::try_from(*number) {
+                self.index.set_generation(number, Some(found.generation));
+            }
+        }
+        let is_same =
+            |number: &u32, generation: u32| self.found.get(number).is_some_and(|found| found.generation == generation);
+        let gone = |number: &u16| {
+            let number = u32::from(*number);
+            !self.known.get(&number).is_some_and(|(generation, _)| is_same(&number, *generation))
+        };
+        let gone: BTreeSet<u16> = self.index.live_bytes().into_keys().filter(gone).collect();
+        if !gone.is_empty() {
+            // Not counted as damage: what the log removes further on is among it.
+            self.index.forget_segments(&gone);
+        }
+    }
+
+    /// Reads headers and fences of the runs that the checkpoint names. A run that it does not name goes: its entries came back
+    /// from the log, or those of the runs it was merged from are there.
+    fn adopt_runs<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        files: &[(FileName, u64)],
+        named: &[u32],
+    ) -> Result<RunFiles, StoreError> {
+        let mut run_files = RunFiles::default();
+        let mut runs = Vec::new();
+        for (file, length) in files {
+            let FileName::Run(number) = file else { continue };
+            run_files.number_next = run_files.number_next.max(number.saturating_add(1));
+            run_files.bytes.insert(*number, *length);
+            if !named.contains(number) {
+                run_files.orphans.push(*number);
+                continue;
+            }
+            match read_run(disk, &self.identity, *number)? {
+                Ok(run) => runs.push(run),
+                Err(_) => self.corrupt += 1,
+            }
+        }
+        let missing = named.iter().filter(|number| !run_files.bytes.contains_key(number)).count();
+        self.corrupt += missing as u64;
+        let superseded = self.index.adopt_runs(runs);
+        run_files.orphans.extend(superseded);
+        Ok(run_files)
+    }
+
+    fn into_store<D: Disk>(
+        mut self,
+        disk: D,
+        tick_s: u32,
+        settings: Settings,
+        upkeep: Upkeep,
+        run_files: RunFiles,
+    ) -> Store<D> {
         let mut segments = self.segment_table();
         segments.limit_spares(settings.capacity_bytes / u64::from(settings.segment_bytes));
+        let makes_void = std::mem::take(&mut self.makes_void);
         let log = Log {
             sequence_next: self.sequence + 1,
             chain: self.chain,
@@ -371,7 +453,7 @@ impl Recovery {
             identity: self.identity,
             tick_s,
             settings,
-            index: Index::default(),
+            index: self.index,
             segments,
             log,
             tail: Tail::default(),
@@ -379,12 +461,17 @@ impl Recovery {
             survivors: VecDeque::new(),
             pending: HashMap::new(),
             token_next: FIRST_TOKEN + 1,
-            unsettled: HashMap::new(),
+            unsettled: Unsettled::default(),
             waiting: BTreeMap::new(),
             readings: VecDeque::new(),
             readings_in_flight: 0,
             finished: VecDeque::new(),
             upkeep,
+            walks: BTreeMap::new(),
+            walk_next: 0,
+            run_files,
+            rebuild_not_before: 0,
+            rebuild_stalled: false,
             scrub: Scrub::default(),
             swept_s: self.swept_s,
             write_faults: 0,
@@ -392,8 +479,11 @@ impl Recovery {
             open_requests: 0,
             counters,
         };
-        store.adopt(std::mem::take(&mut self.index));
-        store.discard_empty_files(&self.makes_void);
+        store.count_live();
+        store.discard_empty_files(&makes_void);
+        for number in std::mem::take(&mut store.run_files.orphans) {
+            store.unlink_run(number);
+        }
         store
     }
 
@@ -417,24 +507,10 @@ impl Recovery {
 }
 
 impl<D: Disk> Store<D> {
-    /// Takes over a recovered index, without the entries whose segment is gone.
-    fn adopt(&mut self, index: Index) {
-        let mut outside = Vec::new();
-        for (key, slot) in index.iter() {
-            let inside = self
-                .segments
-                .get(slot.segment)
-                .is_some_and(|segment| u64::from(slot.offset) + u64::from(slot.length) <= u64::from(segment.allocated));
-            if inside {
-                self.segments.account(None, Some(*slot));
-            } else {
-                outside.push(*key);
-            }
-        }
-        self.index = index;
-        self.counters.corrupt += outside.len() as u64;
-        for key in outside {
-            self.index.set(key, None);
+    /// What is live in each segment is what the recovered index points to.
+    fn count_live(&mut self) {
+        for (number, bytes) in self.index.live_bytes() {
+            self.segments.charge(u32::from(number), bytes);
         }
     }
 
@@ -449,6 +525,7 @@ impl<D: Disk> Store<D> {
             .collect();
         for number in unneeded {
             let Some(segment) = self.segments.remove(number) else { continue };
+            self.set_generation(number, None);
             let spare = Spare { number, allocated: segment.allocated };
             let usable =
                 segment.allocated as usize >= 2 * limits::BLOCK && segment.allocated <= self.settings.segment_bytes;
@@ -478,8 +555,12 @@ fn scan_batches(bytes: &[u8], segment: u32, generation: u32, identity: &Identity
 
 fn scanned(view: &BatchView<'_>) -> Scanned {
     let records = view.records.iter().map(|(header, payload)| {
-        let leases = if header.action == Action::Lease { LeaseEntry::all(payload).collect() } else { Vec::new() };
-        (*header, leases)
+        let rows = match header.action {
+            Action::Lease => Rows::Leases(LeaseRow::all(payload).collect()),
+            Action::Expired => Rows::Expired(ExpiryRow::all(payload).collect()),
+            _ => Rows::None,
+        };
+        (*header, rows)
     });
     Scanned {
         chain_before: view.header.chain_before,
@@ -508,23 +589,39 @@ fn newest_checkpoint<D: Disk>(
     identity: &Identity,
 ) -> Result<(Checkpoint, Upkeep), StoreError> {
     let mut slots = [None, None];
-    let mut newest: Option<(u8, Checkpoint)> = None;
+    let mut headers: Vec<(u8, u64, CheckpointHeader)> = Vec::new();
     for (file, length) in files {
         let FileName::Checkpoint(slot) = file else { continue };
         slots[usize::from(*slot)] = Some(*length);
-        let bytes = read_whole(disk, *file, *length)?;
-        let Ok(checkpoint) = Checkpoint::from_file(&bytes, identity) else { continue };
-        if newest.as_ref().is_none_or(|(_, other)| checkpoint.sequence >= other.sequence) {
-            newest = Some((*slot, checkpoint));
+        let block = run_read(disk, *file, 0, limits::BLOCK)?;
+        if let Ok(header) = CheckpointHeader::of_file(&block, identity) {
+            headers.push((*slot, *length, header));
         }
     }
-    let (slot, checkpoint) = newest.unwrap_or((1, Checkpoint::default()));
-    if let Some(length) = slots[usize::from(slot)] {
+    headers.sort_by_key(|(_, _, header)| std::cmp::Reverse(header.number));
+    for (slot, length, header) in headers {
+        let file = FileName::Checkpoint(slot);
         // It may have been read from memory that a failed process never synced.
-        run(disk, Operation::Sync { file: FileName::Checkpoint(slot) })?;
-        slots[usize::from(slot)] = Some(length);
+        run(disk, Operation::Sync { file })?;
+        let bytes = read_whole(disk, file, length)?;
+        if let Ok(checkpoint) = Checkpoint::from_file(&bytes, identity) {
+            return Ok((checkpoint, Upkeep::new(slots, slot, header.number)));
+        }
     }
-    Ok((checkpoint, Upkeep::new(slots, slot)))
+    Ok((Checkpoint::default(), Upkeep::new(slots, 1, 0)))
+}
+
+/// A run's header and fences.
+fn read_run<D: Disk>(disk: &mut D, identity: &Identity, number: u32) -> Result<Result<Run, Damage>, StoreError> {
+    let file = FileName::Run(number);
+    let header = run_read(disk, file, 0, PAGE)?;
+    let mut run = match Run::read_header(&header, identity, number) {
+        Ok(run) => run,
+        Err(damage) => return Ok(Err(damage)),
+    };
+    let (offset, length) = run.fences_at();
+    let fences = run_read(disk, file, offset, length)?;
+    Ok(run.read_fences(&fences, identity).map(|()| run))
 }
 
 /// The token of operations during recovery: one at a time.

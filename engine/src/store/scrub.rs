@@ -9,7 +9,8 @@
 //! its last batch the remains of what was given up before a restart. So a stretch that cannot be read counts only if a
 //! batch that counts lies behind it, or the index points into it. To notice the second, the bytes of sound records the index
 //! points to are added up; if at the segment's end they are less than it should have live, or anything was suspect, every
-//! live record of the segment is read alone. One that is damaged leaves the index, as when a get finds it: replicas repair it.
+//! live record of the segment is read alone. Which those are, a walk of the whole index says: it costs a reading of all runs,
+//! but names what has lost even its header. One that is damaged leaves the index, as when a get finds it: replicas repair it.
 //!
 //! Invariants:
 //! - one read of a stretch in flight at a time, or up to [`limits::SCRUB_RECHECKS_IN_FLIGHT`] of single records;
@@ -17,14 +18,14 @@
 //! - a step ends between batches, with an empty window: between requests nothing is kept but the cursor;
 //! - each step that finds a sealed segment moves the cursor, whatever the budget.
 
-use super::index::Slot;
+use super::arcs::walk::{Entry, Walk};
 use super::read::{Purpose, Reading};
 use super::segments::{self, Segment, State};
-use super::{Pending, Store};
+use super::walks::{Errand, Walking};
+use super::{Change, Pending, Store};
 use crate::disk::{Disk, DiskError, Operation, Outcome};
 use crate::format::batch::{BatchView, batch_ahead, read_batch_alone};
 use crate::format::record::{Action, Place, record_bytes};
-use crate::key::Key;
 use crate::limits::{self, BLOCK};
 use crate::request::Response;
 use std::collections::VecDeque;
@@ -57,8 +58,10 @@ struct Step {
     /// A stretch of so many bytes is being read.
     reading: Option<usize>,
     /// Live records of a segment in trouble, to be read alone.
-    rechecks: VecDeque<(Key, Slot)>,
+    rechecks: VecDeque<Entry>,
     rechecking: usize,
+    /// A walk is looking for more of them.
+    is_listing: bool,
 }
 
 /// Where scrubbing is within a segment, and what it has found there.
@@ -121,6 +124,13 @@ impl<D: Disk> Store<D> {
     /// Ends scrubs where they are, so that the store can be closed: they are answered with what they have done.
     pub fn stop_scrubbing(&mut self) {
         self.scrub.is_stopping = true;
+        if let Some(step) = &mut self.scrub.step {
+            step.rechecks.clear();
+            step.is_listing = false;
+        }
+        for walking in self.walks.values_mut().filter(|walking| matches!(walking.errand, Errand::Recheck { .. })) {
+            walking.has_ended = true;
+        }
     }
 
     /// Moves scrubbing on. Returns whether something happened.
@@ -137,11 +147,13 @@ impl<D: Disk> Store<D> {
                 reading: None,
                 rechecks: VecDeque::new(),
                 rechecking: 0,
+                is_listing: false,
             });
         }
         let rechecked = self.recheck();
         let step = self.step();
-        if step.reading.is_some() || step.rechecking > 0 || !step.rechecks.is_empty() {
+        let is_busy = step.reading.is_some() || step.rechecking > 0 || !step.rechecks.is_empty() || step.is_listing;
+        if is_busy || self.is_dropping() {
             return rechecked;
         }
         self.move_cursor();
@@ -216,7 +228,7 @@ impl<D: Disk> Store<D> {
         if self.is_in_trouble(&cursor) && !cursor.rechecked {
             cursor.rechecked = true;
             self.scrub.cursor = Some(cursor);
-            self.step().rechecks = self.live_in(cursor.segment);
+            self.list_live(cursor.segment);
             return;
         }
         let damaged = cursor.suspect.max(cursor.lost);
@@ -225,6 +237,12 @@ impl<D: Disk> Store<D> {
         self.counters.scrub_damaged += damaged;
         self.scrub.left = Some(cursor.segment);
         self.scrub.cursor = None;
+    }
+
+    /// Whether damage just found still has to leave the index: before that a segment is not left, so that nobody finds it again.
+    fn is_dropping(&self) -> bool {
+        let was_in_trouble = self.scrub.cursor.is_some_and(|cursor| cursor.rechecked);
+        was_in_trouble && self.changes.iter().any(|change| matches!(change, Change::Lost { .. }))
     }
 
     fn is_in_trouble(&self, cursor: &Cursor) -> bool {
@@ -236,8 +254,26 @@ impl<D: Disk> Store<D> {
         cursor.suspect > 0 || cursor.was_refused || cursor.live_seen < live
     }
 
-    fn live_in(&self, number: u32) -> VecDeque<(Key, Slot)> {
-        self.index.iter().filter(|(_, slot)| slot.segment == number).map(|(key, slot)| (*key, *slot)).collect()
+    /// Begins a walk to all that lives in a segment.
+    fn list_live(&mut self, number: u32) {
+        self.step().is_listing = true;
+        let walk = Walk::new(self.identity, [0; 20], [0xff; 20], None);
+        self.begin_walk(Walking::new(walk, Errand::Recheck { segment: number }));
+    }
+
+    /// The walk has come to an entry of the segment.
+    pub(super) fn recheck_later(&mut self, entry: &Entry) {
+        self.step().rechecks.push_back(*entry);
+    }
+
+    /// Whether the walk is far enough ahead.
+    pub(super) fn has_enough_to_recheck(&self) -> bool {
+        self.scrub.step.as_ref().is_some_and(|step| step.rechecks.len() >= limits::SCRUB_RECHECKS_LISTED)
+    }
+
+    /// The walk has ended.
+    pub(super) fn listed_live(&mut self) {
+        self.step().is_listing = false;
     }
 
     fn end_pass(&mut self) {
@@ -362,9 +398,7 @@ impl<D: Disk> Store<D> {
         cursor.before = Some((view.header.sequence, view.chain));
         let mut live = 0;
         for (header, _) in view.records.iter().filter(|(header, _)| header.action == Action::Put) {
-            if self.is_live(header) {
-                live += self.live_bytes_of(header);
-            }
+            live += self.live_entry(header).map_or(0, |entry| entry.locator.bytes());
         }
         (view.records.len() as u64, live)
     }
@@ -373,15 +407,15 @@ impl<D: Disk> Store<D> {
     fn recheck(&mut self) -> bool {
         let mut moved = false;
         while self.step().rechecking < limits::SCRUB_RECHECKS_IN_FLIGHT {
-            let Some((key, slot)) = self.step().rechecks.pop_front() else { break };
+            let Some(entry) = self.step().rechecks.pop_front() else { break };
             moved = true;
-            let held = self.index.get(&key).is_some_and(|held| held.is_same_record(&slot));
-            if held && !self.unsettled.contains_key(&key) {
-                let length = record_bytes(slot.length as usize) as u64;
+            let hash = self.index.address(&entry.key).hash;
+            if self.is_live(&entry) && self.unsettled_by(hash).is_none() {
+                let length = record_bytes(entry.length as usize) as u64;
                 self.counters.scrubbed_bytes += length;
                 self.step().bytes += length;
                 self.step().rechecking += 1;
-                self.read_from_disk(Reading { key, slot, purpose: Purpose::Scrub });
+                self.read_from_disk(Reading::of(&entry, Purpose::Scrub { entry }));
             }
         }
         moved

@@ -1,8 +1,6 @@
 //! The table of segments: what is in use, how much of it is live, what can be written next.
 
-use super::index::Slot;
 use crate::disk::FileName;
-use crate::format::record::{Place, record_bytes};
 use crate::limits;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,24 +131,17 @@ impl Segments {
         self.spares.len() < self.spares_max
     }
 
-    /// Moves the live bytes of a key from its old slot to its new one.
-    pub(crate) fn account(&mut self, old: Option<Slot>, new: Option<Slot>) {
-        if let Some(slot) = old {
-            let segment = self.table.get_mut(&slot.segment).expect("a slot's segment is in use");
-            let bytes = record_bytes(slot.length as usize) as u64;
-            assert!(segment.live >= bytes, "live bytes never fall below what is indexed");
-            segment.live -= bytes;
-        }
-        if let Some(slot) = new {
-            let segment = self.table.get_mut(&slot.segment).expect("a slot's segment is in use");
-            segment.live += record_bytes(slot.length as usize) as u64;
-        }
+    /// The index points to so many bytes more of a segment.
+    pub(crate) fn charge(&mut self, number: u32, bytes: u64) {
+        let segment = self.table.get_mut(&number).expect("the index points into segments in use");
+        segment.live += bytes;
     }
 
-    /// Where a slot's record lies, with the generation of its segment.
-    pub(crate) fn place(&self, slot: &Slot) -> Place {
-        let segment = self.table.get(&slot.segment).expect("a slot's segment is in use");
-        Place { segment: slot.segment, generation: segment.generation, offset: slot.offset }
+    /// The index points to so many bytes less of a segment.
+    pub(crate) fn discharge(&mut self, number: u32, bytes: u64) {
+        let segment = self.table.get_mut(&number).expect("the index points into segments in use");
+        assert!(segment.live >= bytes, "live bytes never fall below what is indexed");
+        segment.live -= bytes;
     }
 
     pub(crate) fn live_bytes(&self) -> u64 {

@@ -1,28 +1,27 @@
-//! What keeps the log from growing: cleaning, checkpoints, freeing. One round at a time.
+//! What keeps the log from growing: sweeps, cleaning, checkpoints, freeing. One round at a time.
 //!
-//! A round copies what is live out of the least live segments (perhaps none), waits until no batch is in flight, writes the
-//! index as a checkpoint, and then frees the segments in which nothing was live at that moment. Only a checkpoint makes a
-//! segment free: without it, recovery would still need the removals and leases written there.
+//! A round removes what has expired (perhaps nothing), copies what is live out of the least live segments (perhaps none), writes
+//! the index as a checkpoint, and then frees the segments in which nothing was live at that moment. Only a checkpoint makes a
+//! segment free: without it, recovery would still need the removals and leases written there. No stage of a round keeps
+//! clients waiting: each does a bounded piece of work a turn.
 //!
 //! Rounds begin after a sweep, when free segments run short, when much log has gathered, and on closing.
 
+use super::checkpointing::Writing;
 use super::cleaning::Cleaning;
 use super::segments::{self, Spare, State};
+use super::sweeping::Sweeping;
 use super::{Change, Pending, Store};
-use crate::disk::{Disk, DiskError, FileName, Operation, Outcome};
-use crate::format::checkpoint::{Checkpoint, CheckpointEntry, CheckpointSegment};
+use crate::disk::{Disk, DiskError, Operation, Outcome};
 use crate::limits;
 use crate::request::{Error, Request, Response};
-use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
 
 /// A disk operation of upkeep.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
-    Create,
-    Directory,
-    Chunk,
-    Sync,
+    /// Of a checkpoint.
+    Write,
     Unlink {
         number: u32,
         freed: u64,
@@ -37,32 +36,13 @@ pub(super) enum Step {
 pub(super) enum Phase {
     #[default]
     Idle,
-    /// The swept batch is on its way.
-    Sweeping {
-        sequence: u64,
-    },
+    Sweeping(Sweeping),
     Cleaning(Cleaning),
-    /// Waiting for no batch in flight.
-    Quiet,
-    Writing(Writing),
+    Writing(Box<Writing>),
     /// Unlinks in flight.
     Freeing {
         outstanding: usize,
     },
-}
-
-#[derive(Debug)]
-pub(super) struct Writing {
-    slot: u8,
-    file: Bytes,
-    at: usize,
-    /// Operations in flight.
-    chunks: usize,
-    /// No more is written; the round ends when nothing is in flight, so that nothing of it lands in the next one's file.
-    failed: Option<DiskError>,
-    sequence: u64,
-    /// Segments dead as of this checkpoint.
-    dead: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -72,12 +52,16 @@ pub(super) struct Upkeep {
     pub(super) round: u64,
     /// The sweep to answer at the end of the round: tag and objects expired.
     sweep: Option<(u64, u64)>,
+    /// There was no room for a removal of the sweep.
+    sweep_refused: Option<Error>,
     freed: u64,
     deferred: VecDeque<(u64, u64)>,
     checkpoint_requested: bool,
     /// Length of each slot's file, if it exists.
-    slots: [Option<u64>; 2],
+    pub(super) slots: [Option<u64>; 2],
     newest: u8,
+    /// The newest checkpoint's number.
+    number: u64,
     last_bytes: u64,
     /// After a failed round: not before this batch again, unless asked.
     not_before: u64,
@@ -93,9 +77,9 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     /// As recovery found the checkpoint slots.
-    pub(super) fn new(slots: [Option<u64>; 2], newest: u8) -> Upkeep {
+    pub(super) fn new(slots: [Option<u64>; 2], newest: u8, number: u64) -> Upkeep {
         let last_bytes = slots[usize::from(newest)].unwrap_or(0);
-        Upkeep { slots, newest, last_bytes, ..Upkeep::default() }
+        Upkeep { slots, newest, number, last_bytes, ..Upkeep::default() }
     }
 
     /// Whether no round is under way.
@@ -116,14 +100,38 @@ impl Upkeep {
     pub(super) fn under_way(&self) -> crate::simulate::Activities {
         use crate::simulate::{Activities, Activity};
         Activities::default()
-            .with(Activity::Sweep, matches!(self.phase, Phase::Sweeping { .. }))
+            .with(Activity::Sweep, matches!(self.phase, Phase::Sweeping(_)))
             .with(Activity::Cleaning, matches!(self.phase, Phase::Cleaning(_)))
             .with(Activity::Checkpoint, matches!(self.phase, Phase::Writing(_)))
             .with(Activity::Freeing, matches!(self.phase, Phase::Freeing { .. }))
     }
 
-    pub(super) fn wants_quiet(&self) -> bool {
-        matches!(self.phase, Phase::Quiet)
+    /// Whether a checkpoint was asked for, as on closing.
+    pub(super) fn is_checkpoint_asked(&self) -> bool {
+        self.checkpoint_requested
+    }
+
+    /// The slot that the next checkpoint goes to.
+    pub(super) fn other_slot(&self) -> u8 {
+        1 - self.newest
+    }
+
+    /// The number that the next checkpoint has.
+    pub(super) fn next_number(&self) -> u64 {
+        self.number + 1
+    }
+
+    pub(super) fn checkpoint_installed(&mut self, slot: u8, bytes: u64) {
+        self.newest = slot;
+        self.number += 1;
+        let length = &mut self.slots[usize::from(slot)];
+        *length = Some(length.unwrap_or(0).max(bytes));
+        self.last_bytes = bytes;
+    }
+
+    /// No round before this batch, unless one is asked for.
+    pub(super) fn wait_until(&mut self, sequence: u64) {
+        self.not_before = sequence;
     }
 
     pub(super) fn request_checkpoint(&mut self) {
@@ -134,11 +142,22 @@ impl Upkeep {
         self.deferred.push_back((tag, now_s));
     }
 
-    pub(super) fn begin_sweep(&mut self, tag: u64, expired: u64, sequence: u64) {
+    pub(super) fn begin_sweep(&mut self, tag: u64, cutoff: u32, sequence: u64) {
         assert!(self.sweep.is_none());
-        self.sweep = Some((tag, expired));
+        self.sweep = Some((tag, 0));
+        self.sweep_refused = None;
         self.freed = 0;
-        self.phase = Phase::Sweeping { sequence };
+        self.phase = Phase::Sweeping(Sweeping::new(cutoff, sequence));
+    }
+
+    /// So many objects are removed by this batch.
+    pub(super) fn note_expired(&mut self, expired: u64, sequence: u64) {
+        if let Some((_, total)) = &mut self.sweep {
+            *total += expired;
+        }
+        if let Phase::Sweeping(sweeping) = &mut self.phase {
+            sweeping.sequence = sequence;
+        }
     }
 
     pub(super) fn checkpoint_bytes(&self) -> u64 {
@@ -149,6 +168,11 @@ impl Upkeep {
     pub(super) fn take_turn(&mut self) -> bool {
         self.turn = !self.turn;
         self.turn
+    }
+
+    /// No room for a removal: the sweep is incomplete, and is answered with that.
+    pub(super) fn refuse_expiry(&mut self, error: Error) {
+        self.sweep_refused = Some(error);
     }
 
     /// No room for survivors: the rest stay where they are, and the round goes on to its checkpoint.
@@ -175,24 +199,9 @@ impl<D: Disk> Store<D> {
                 self.upkeep.found_nothing = !begun;
                 begun
             }
-            Phase::Sweeping { sequence } => {
-                if *sequence > self.log.durable {
-                    return false;
-                }
-                self.counters.sweeps += 1;
-                self.counters.expired += self.upkeep.sweep.map_or(0, |(_, expired)| expired);
-                self.begin_cleaning(limits::CLEAN_BELOW_PERCENT, limits::VICTIMS_PER_SWEEP);
-                true
-            }
+            Phase::Sweeping(_) => self.advance_sweep(),
             Phase::Cleaning(_) => self.advance_cleaning(),
-            Phase::Quiet => {
-                if !self.log.flights.is_empty() {
-                    return false;
-                }
-                self.begin_checkpoint();
-                true
-            }
-            Phase::Writing(_) => self.write_chunks(),
+            Phase::Writing(_) => self.write_checkpoint(),
             Phase::Freeing { outstanding } => {
                 if *outstanding > 0 {
                     return false;
@@ -203,10 +212,20 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    fn advance_sweep(&mut self) -> bool {
+        let (moved, ended) = self.sweep_on();
+        if ended {
+            self.counters.sweeps += 1;
+            self.counters.expired += self.upkeep.sweep.map_or(0, |(_, expired)| expired);
+            self.begin_cleaning(limits::CLEAN_BELOW_PERCENT, limits::VICTIMS_PER_SWEEP);
+        }
+        moved || ended
+    }
+
     fn begin_round(&mut self) -> bool {
         if let Some((tag, now_s)) = self.upkeep.deferred.pop_front() {
             let request = Request::Sweep { now_s };
-            self.changes.push_front(Change::Asked { tag, request, compared: None });
+            self.changes.push_front(Change::asked(tag, request));
             return true;
         }
         if self.read_only {
@@ -214,15 +233,16 @@ impl<D: Disk> Store<D> {
             return false;
         }
         if std::mem::take(&mut self.upkeep.checkpoint_requested) {
-            self.upkeep.phase = Phase::Quiet;
+            self.begin_checkpoint();
             return true;
         }
         if self.log.durable < self.upkeep.not_before {
             return false;
         }
         let due = self.settings.checkpoint_log_bytes.max(2 * self.upkeep.last_bytes);
-        if self.log.bytes_since_checkpoint > due {
-            self.upkeep.phase = Phase::Quiet;
+        let is_log_long = self.log.bytes_since_checkpoint > due;
+        if is_log_long || self.run_files.retired.len() >= limits::RETIRED_RUNS {
+            self.begin_checkpoint();
             return true;
         }
         if self.segments_free() > limits::SEGMENTS_RESERVED {
@@ -230,7 +250,7 @@ impl<D: Disk> Store<D> {
         }
         // Free segments are short: what is dead first, then the least live.
         if !self.segments.dead_at(self.log.durable).is_empty() {
-            self.upkeep.phase = Phase::Quiet;
+            self.begin_checkpoint();
             return true;
         }
         if self.victims(limits::CLEAN_PRESSED_PERCENT).is_empty() {
@@ -284,71 +304,9 @@ impl<D: Disk> Store<D> {
             }
             self.end_round();
         } else {
-            self.upkeep.phase = Phase::Quiet;
+            self.begin_checkpoint();
         }
         true
-    }
-
-    /// Takes the index as it stands. No batch is in flight, so all of it is durable.
-    fn begin_checkpoint(&mut self) {
-        assert!(self.log.flights.is_empty());
-        assert!(self.unsettled.is_empty(), "the index is what is durable");
-        let sequence = self.log.durable;
-        let checkpoint = self.snapshot(sequence);
-        let slot = 1 - self.upkeep.newest;
-        let file = Bytes::from(checkpoint.to_file(&self.identity));
-        let dead = self.segments.dead_at(sequence);
-        let name = FileName::Checkpoint(slot);
-        self.upkeep.phase = Phase::Writing(Writing { slot, file, at: 0, chunks: 0, failed: None, sequence, dead });
-        #[cfg(test)]
-        if self.settings.flaw == super::Flaw::FreeBeforeCheckpoint {
-            return self.free_dead();
-        }
-        if self.upkeep.slots[usize::from(slot)].is_none() {
-            self.count_chunk(1);
-            self.start_step(Operation::Create { file: name }, Step::Create);
-        }
-    }
-
-    fn snapshot(&self, sequence: u64) -> Checkpoint {
-        Checkpoint {
-            sequence,
-            chain: self.log.chain,
-            swept_s: self.swept_s,
-            generation_next: self.log.generation_next,
-            segments: self
-                .segments
-                .iter()
-                .map(|(number, segment)| CheckpointSegment {
-                    check: 0,
-                    last_sequence: if self.log.is_open(number) { u64::MAX } else { segment.last_sequence },
-                    segment: number,
-                    generation: segment.generation,
-                })
-                .collect(),
-            entries: self
-                .index
-                .iter()
-                .map(|(key, slot)| CheckpointEntry {
-                    check: 0,
-                    version: slot.version,
-                    segment: slot.segment,
-                    offset: slot.offset,
-                    length: slot.length,
-                    expiry: slot.expiry,
-                    placement: key.placement,
-                    name: key.name,
-                    kind: key.kind,
-                    reserved: [0; 3],
-                })
-                .collect(),
-        }
-    }
-
-    fn count_chunk(&mut self, by: usize) {
-        if let Phase::Writing(writing) = &mut self.upkeep.phase {
-            writing.chunks += by;
-        }
     }
 
     pub(super) fn start_step(&mut self, operation: Operation, step: Step) {
@@ -356,85 +314,23 @@ impl<D: Disk> Store<D> {
         self.start(operation, Pending::Upkeep { round, step });
     }
 
-    fn write_chunks(&mut self) -> bool {
-        let mut moved = false;
-        loop {
-            let Phase::Writing(writing) = &mut self.upkeep.phase else { return moved };
-            let made = self.upkeep.slots[usize::from(writing.slot)].is_some();
-            if !made || writing.failed.is_some() || writing.chunks >= 4 {
-                return moved;
-            }
-            let (slot, at) = (writing.slot, writing.at);
-            if at == writing.file.len() {
-                return moved;
-            }
-            let end = (at + limits::CHUNK).min(writing.file.len());
-            let bytes = writing.file.slice(at..end);
-            writing.at = end;
-            writing.chunks += 1;
-            moved = true;
-            let file = FileName::Checkpoint(slot);
-            self.start_step(Operation::Write { file, offset: at as u64, bytes, durable: false }, Step::Chunk);
-        }
-    }
-
     pub(super) fn upkeep_done(&mut self, round: u64, step: Step, result: Result<Outcome, DiskError>) {
         if round != self.upkeep.round {
             return;
         }
         match step {
-            Step::Unlink { number, freed } => return self.unlinked(number, freed, result.is_ok()),
-            Step::Piece { offset } => return self.piece_read(offset, result),
-            Step::Create | Step::Directory | Step::Chunk | Step::Sync => {}
+            Step::Unlink { number, freed } => self.unlinked(number, freed, result.is_ok()),
+            Step::Piece { offset } => self.piece_read(offset, result),
+            Step::Write => self.write_step_done(result.err()),
         }
-        let Phase::Writing(writing) = &mut self.upkeep.phase else {
-            unreachable!("steps of this round are steps of its checkpoint");
-        };
-        writing.chunks -= 1;
-        writing.failed = writing.failed.or(result.err());
-        if let Some(error) = writing.failed {
-            if writing.chunks == 0 {
-                self.checkpoint_failed(error);
-            }
-            return;
-        }
-        let slot = usize::from(writing.slot);
-        match step {
-            Step::Create => {
-                writing.chunks += 1;
-                self.counters.syncs += 1;
-                self.start_step(Operation::SyncDirectory, Step::Directory);
-            }
-            Step::Directory => self.upkeep.slots[slot] = Some(0),
-            Step::Chunk if writing.at == writing.file.len() && writing.chunks == 0 => {
-                writing.chunks += 1;
-                let file = FileName::Checkpoint(writing.slot);
-                self.counters.syncs += 1;
-                self.start_step(Operation::Sync { file }, Step::Sync);
-            }
-            Step::Chunk => {}
-            Step::Sync => self.checkpoint_written(),
-            Step::Unlink { .. } | Step::Piece { .. } => unreachable!("dealt with above"),
-        }
-    }
-
-    fn checkpoint_written(&mut self) {
-        let Phase::Writing(writing) = &self.upkeep.phase else { unreachable!("it was being written") };
-        let (slot, bytes, sequence) = (writing.slot, writing.file.len() as u64, writing.sequence);
-        assert!(sequence <= self.log.durable);
-        self.upkeep.newest = slot;
-        let length = &mut self.upkeep.slots[usize::from(slot)];
-        *length = Some(length.unwrap_or(0).max(bytes));
-        self.upkeep.last_bytes = bytes;
-        self.log.bytes_since_checkpoint = 0;
-        self.counters.checkpoints += 1;
-        self.free_dead();
     }
 
     /// Gives back what was dead at the checkpoint: one file to be written again, the others to the file system.
-    fn free_dead(&mut self) {
+    pub(super) fn free_dead(&mut self) {
         let Phase::Writing(writing) = &mut self.upkeep.phase else { unreachable!("it was being written") };
         let dead = std::mem::take(&mut writing.dead);
+        let retired = std::mem::take(&mut writing.retired);
+        retired.into_iter().for_each(|number| self.unlink_run(number));
         let mut outstanding = 0;
         for number in dead {
             let Some(segment) = self.segments.get(number).copied() else { continue };
@@ -445,6 +341,7 @@ impl<D: Disk> Store<D> {
             self.segments.remove(number);
             self.upkeep.spoiled.remove(&number);
             self.tail.forget(number);
+            self.set_generation(number, None);
             self.counters.segments_freed += 1;
             let file = segments::file(number);
             let unused = self.disk.release(file);
@@ -470,7 +367,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn end_round(&mut self) {
+    pub(super) fn end_round(&mut self) {
         if matches!(self.upkeep.phase, Phase::Freeing { .. }) && self.upkeep.freed > 0 {
             // The names may come back after a power cut; recovery knows them as dead and removes them again.
             self.counters.syncs += 1;
@@ -481,36 +378,28 @@ impl<D: Disk> Store<D> {
         self.upkeep.found_nothing = false;
         self.upkeep.round += 1;
         if let Some((tag, expired)) = self.upkeep.sweep.take() {
-            let answer = Response::Swept { expired, freed_bytes: self.upkeep.freed };
-            self.finish(tag, Ok(answer));
+            let swept = Response::Swept { expired, freed_bytes: self.upkeep.freed };
+            let answer = self.upkeep.sweep_refused.take().map_or(Ok(swept), Err);
+            self.finish(tag, answer);
         }
         self.upkeep.freed = 0;
-    }
-
-    /// The checkpoint could not be written. The older one is still good, so nothing is lost; nothing is freed.
-    fn checkpoint_failed(&mut self, error: DiskError) {
-        if error != DiskError::NoSpace {
-            self.count_write_fault();
-        }
-        self.upkeep.not_before = self.log.durable + 256;
-        self.end_round();
     }
 
     /// A batch failed, and with it whatever this round had in it.
     pub(super) fn upkeep_failed(&mut self, error: Error) {
         self.survivors.clear();
-        match self.upkeep.phase {
-            // What a checkpoint holds was durable before: it goes on.
-            Phase::Writing(_) | Phase::Freeing { .. } | Phase::Idle => return,
-            Phase::Sweeping { .. } | Phase::Cleaning(_) | Phase::Quiet => {}
+        match &self.upkeep.phase {
+            Phase::Writing(_) => return self.checkpoint_undone(),
+            Phase::Freeing { .. } | Phase::Idle => return,
+            Phase::Sweeping(_) | Phase::Cleaning(_) => {}
         }
-        let undone = matches!(self.upkeep.phase, Phase::Sweeping { sequence } if sequence > self.log.durable);
+        // What was removed before is durable; but whether it was all there was to remove is not known.
+        let is_unfinished = matches!(&self.upkeep.phase, Phase::Sweeping(_));
         self.upkeep.phase = Phase::Idle;
         self.upkeep.found_nothing = false;
         self.upkeep.round += 1;
         if let Some((tag, expired)) = self.upkeep.sweep.take() {
-            // Cut short behind its own batch, a sweep has still removed what it removed.
-            let answer = if undone { Err(error) } else { Ok(Response::Swept { expired, freed_bytes: 0 }) };
+            let answer = if is_unfinished { Err(error) } else { Ok(Response::Swept { expired, freed_bytes: 0 }) };
             self.finish(tag, answer);
         }
     }

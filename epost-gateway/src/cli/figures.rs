@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 /// Groups of numbers, each with a name and a label.
-const GROUPS: [(&str, &[(&str, &str)]); 6] = [
+const GROUPS: [(&str, &[(&str, &str)]); 7] = [
     (
         "what is stored",
         &[
@@ -19,7 +19,17 @@ const GROUPS: [(&str, &[(&str, &str)]); 6] = [
             ("total_bytes", "files"),
             ("capacity_bytes", "capacity"),
             ("segments", "segments"),
+        ],
+    ),
+    (
+        "the index",
+        &[
             ("index_bytes", "index in memory"),
+            ("arcs", "arcs"),
+            ("stashed", "objects in stashes"),
+            ("recents", "objects in no run yet"),
+            ("runs", "runs"),
+            ("run_bytes", "runs on disk"),
         ],
     ),
     (
@@ -30,6 +40,9 @@ const GROUPS: [(&str, &[(&str, &str)]); 6] = [
             ("gets_mapped", "gets without a copy"),
             ("gets_cold", "gets that waited for the disk"),
             ("touches", "leases extended"),
+            ("confirmations", "records read to be sure"),
+            ("false_matches", "records that were another key's"),
+            ("crowded", "changes that waited for a table"),
             ("refused", "refused (full, read-only, too large)"),
             ("queue_depth", "waiting or in flight"),
         ],
@@ -39,6 +52,10 @@ const GROUPS: [(&str, &[(&str, &str)]); 6] = [
         &[
             ("batches", "batches made durable"),
             ("batch_bytes", "bytes in batches"),
+            ("prewritten_bytes", "zeros ahead of need"),
+            ("recycled_segments", "segments in files used before"),
+            ("runs_written", "runs"),
+            ("run_bytes_written", "bytes in runs"),
             ("syncs", "other syncs"),
             ("checkpoints", "checkpoints"),
         ],
@@ -51,6 +68,10 @@ const GROUPS: [(&str, &[(&str, &str)]); 6] = [
             ("cleaning_bytes", "bytes read by cleaning"),
             ("cleaned", "records moved by cleaning"),
             ("segments_freed", "segments freed"),
+            ("runs_merged", "runs merged"),
+            ("run_reads", "reads of runs"),
+            ("rebuilds", "tables rebuilt"),
+            ("splits", "arcs split"),
             ("scrub_passes", "scrub: passes"),
             ("scrubbed_bytes", "scrub: bytes read"),
             ("scrubbed_records", "scrub: sound records"),

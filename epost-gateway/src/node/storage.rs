@@ -206,9 +206,11 @@ fn outcome(response: Response) -> StorageResult {
             entries.iter().map(listed).collect::<Option<Vec<_>>>().map_or(StorageResult::Failed, StorageResult::Listed)
         }
         // Answers to requests that machines do not make.
-        Response::Removed(_) | Response::Swept { .. } | Response::Confirmed | Response::Scrubbed { .. } => {
-            StorageResult::Failed
-        }
+        Response::Removed(_)
+        | Response::Swept { .. }
+        | Response::Confirmed
+        | Response::Digest { .. }
+        | Response::Scrubbed { .. } => StorageResult::Failed,
     }
 }
 

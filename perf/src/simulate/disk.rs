@@ -56,6 +56,10 @@ struct Row {
     cleaned: u64,
     checkpoints: u64,
     segments_freed: u64,
+    arcs_split: u64,
+    runs_written: u64,
+    runs_merged: u64,
+    false_matches: u64,
     refused: u64,
     damage_noticed: u64,
     device_errors: u64,
@@ -195,6 +199,10 @@ fn row(campaign: &'static str, runs: u64, covered: &Coverage, violations: u64) -
         cleaned: covered.cleaned,
         checkpoints: covered.checkpoints,
         segments_freed: covered.segments_freed,
+        arcs_split: covered.splits,
+        runs_written: covered.runs_written,
+        runs_merged: covered.runs_merged,
+        false_matches: covered.false_matches,
         refused: covered.refused,
         damage_noticed: covered.corrupt,
         device_errors: covered.failed,
@@ -223,6 +231,10 @@ fn table(rows: &[Row], total: &Row) -> String {
     line("records cleaned", &|row| row.cleaned);
     line("checkpoints", &|row| row.checkpoints);
     line("segments freed", &|row| row.segments_freed);
+    line("arcs split", &|row| row.arcs_split);
+    line("runs written", &|row| row.runs_written);
+    line("runs merged", &|row| row.runs_merged);
+    line("records of strangers", &|row| row.false_matches);
     line("changes refused", &|row| row.refused);
     line("damage noticed", &|row| row.damage_noticed);
     line("device errors answered", &|row| row.device_errors);

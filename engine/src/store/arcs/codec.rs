@@ -87,6 +87,21 @@ pub(crate) fn decode_arc(bytes: &[u8], seed: u64) -> Result<(Arc, usize), Damage
     Ok((arc, length))
 }
 
+/// How many bytes the arc at the start of `bytes` takes by its own account.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn arc_length(bytes: &[u8]) -> Option<usize> {
+    let counts = bytes.get(52..68)?.as_chunks::<4>().0;
+    let [buckets, _, stash, far] = [0, 1, 2, 3].map(|at| u32::from_le_bytes(counts[at]) as usize);
+    arc_bytes(buckets, stash, far)
+}
+
+/// How many bytes the recents at the start of `bytes` take by their own account.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn recents_length(bytes: &[u8]) -> Option<usize> {
+    let count = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
+    usize::try_from(count).ok()?.checked_mul(RunEntry::SIZE)?.checked_add(RECENTS_HEADER)
+}
+
 /// The recents as bytes.
 pub(crate) fn encode_recents(entries: impl Iterator<Item = RunEntry>, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; RECENTS_HEADER];

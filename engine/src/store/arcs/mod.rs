@@ -219,6 +219,11 @@ impl Index {
         rebuild::has_room(&self.arc(position(key)).table, &self.settings)
     }
 
+    /// Whether some table is to be rebuilt, or is being rebuilt.
+    pub(crate) fn is_rebuild_due(&self) -> bool {
+        !self.misfits.is_empty()
+    }
+
     // Changes.
 
     /// Adds an object. It always succeeds, so that what was decided, replayed or is undone can be applied; see
@@ -235,6 +240,7 @@ impl Index {
         self.measure(known.position);
     }
 
+    #[cfg(test)]
     /// Points a key's object at a new record: of a newer version, or a survivor of cleaning. Its lease stays, unless `tick` is
     /// later. Returns the lease's end before, or `None` if `old` is not the key's record.
     pub(crate) fn replace(&mut self, old: Locator, old_version: u64, entry: &RunEntry, tick: u32) -> Option<u32> {
@@ -276,6 +282,7 @@ impl Index {
         codec::ExpiryRow { position, hash, locator: entry.locator, element }
     }
 
+    #[cfg(test)]
     /// Drops an entry whose record cannot be read, so that it is not known which object it was. The arc's digest is stale until the
     /// arc has been rebuilt, which is now due.
     pub(crate) fn drop_damaged(&mut self, key: &Key, locator: Locator) -> Option<u32> {
@@ -295,8 +302,19 @@ impl Index {
         self.change(address.position).table.extend(address.hash, tick)
     }
 
+    /// What [`Index::extend`] would extend, with the ends as they are.
+    pub(crate) fn ends_at(&self, address: Address) -> impl Iterator<Item = (Locator, u32)> + '_ {
+        self.arc(address.position).table.candidates(address.hash)
+    }
+
+    /// Sets the end of a lease back to what it was.
+    pub(crate) fn restore_end(&mut self, address: Address, locator: Locator, tick: u32) {
+        self.change(address.position).table.set_tick(address.hash, locator, tick);
+    }
+
     // Runs.
 
+    #[cfg(test)]
     /// Recents that are in no run and in none being written.
     pub(crate) fn recents_len(&self) -> usize {
         self.recents.len()
@@ -388,6 +406,29 @@ impl Index {
         }
     }
 
+    /// Takes out everything that lies in these segments, which are gone: on a disk that has lost a checkpoint. The keys are not
+    /// known, so the arcs concerned are to be rebuilt before their sums can be told. Returns how many objects that were.
+    pub(crate) fn forget_segments(&mut self, gone: &BTreeSet<u16>) -> usize {
+        let mut forgotten = 0;
+        for arc in &mut self.arcs {
+            let taken = arc.table.retain(|locator| !gone.contains(&locator.segment()));
+            if taken > 0 {
+                arc.digest.count = arc.table.len() as u64;
+                arc.is_stale = true;
+                self.misfits.insert(arc.low);
+                forgotten += taken;
+            }
+        }
+        self.objects -= forgotten;
+        self.sources_state += 1;
+        forgotten
+    }
+
+    /// Objects in the stashes of all tables.
+    pub(crate) fn stashed(&self) -> usize {
+        self.arcs.iter().map(|arc| arc.table.stash.len()).sum()
+    }
+
     /// Live bytes of every segment, counted anew from the slots: what the store's own accounts must agree with.
     pub(crate) fn live_bytes(&self) -> BTreeMap<u16, u64> {
         let mut live = BTreeMap::new();
@@ -397,6 +438,7 @@ impl Index {
         live
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     /// Panics unless the invariants hold that can be seen without keys. Reads everything.
     pub(crate) fn check(&self) {
         self.arcs.iter().for_each(Arc::check);

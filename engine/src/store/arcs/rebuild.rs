@@ -72,6 +72,7 @@ impl Rebuild {
         self.known.push(self.hasher.known(key, version, locator));
     }
 
+    #[cfg(test)]
     /// A record that [`Index::finish_rebuild`] lacked cannot be read: its entry goes.
     pub(crate) fn give_up(&mut self, locator: Locator) {
         self.lost.insert(locator);

@@ -116,6 +116,7 @@ impl Table {
         }
     }
 
+    #[cfg(test)]
     /// Points an entry at another record. Its lease stays, unless the new one's ends later.
     pub(crate) fn relocate(&mut self, hash: KeyHash, old: Locator, new: Locator, tick: u32) -> Option<u32> {
         let Some(at) = self.find(hash, old) else {
@@ -135,6 +136,16 @@ impl Table {
         let tick = self.tick(at);
         self.clear(at);
         Some(tick)
+    }
+
+    /// Sets the end of an entry's lease back to what it was. For undoing; everything else extends.
+    pub(super) fn set_tick(&mut self, hash: KeyHash, locator: Locator, tick: u32) {
+        if let Some(at) = self.find(hash, locator) {
+            self.far.remove(&at.slot());
+            self.lease_at(at, tick);
+        } else if let Some(end) = self.stash.get_mut(&(hash, locator)) {
+            *end = tick;
+        }
     }
 
     /// Extends the lease of everything that may be the key's. Returns how many that were.
@@ -164,6 +175,21 @@ impl Table {
             || self.stash.values().any(|tick| *tick < cutoff)
     }
 
+    /// Takes out all entries but these. Returns how many that were.
+    pub(super) fn retain(&mut self, keep: impl Fn(Locator) -> bool) -> usize {
+        let before = self.len();
+        for bucket in 0..self.tags.len() {
+            for place in 0..BUCKET {
+                let at = At { bucket, place };
+                if self.tags[bucket][place] != 0 && !keep(self.locator(at)) {
+                    self.clear(at);
+                }
+            }
+        }
+        self.stash.retain(|(_, locator), _| keep(*locator));
+        before - self.len()
+    }
+
     /// All entries: locators and the ends of their leases.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Locator, u32)> + '_ {
         let slots = (0..self.tags.len()).flat_map(|bucket| (0..BUCKET).map(move |place| At { bucket, place }));
@@ -173,6 +199,7 @@ impl Table {
             .chain(self.stash.iter().map(|((_, locator), tick)| (*locator, *tick)))
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     /// Panics unless the invariants hold that can be seen without keys.
     pub(crate) fn check(&self) {
         assert_eq!(self.flaw(), None);

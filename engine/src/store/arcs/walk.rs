@@ -178,6 +178,7 @@ impl Walk {
         walk
     }
 
+    #[cfg(test)]
     /// Pages passed over because they were damaged or could not be read.
     pub(crate) fn damaged_pages(&self) -> u64 {
         self.damaged_pages
