@@ -44,6 +44,10 @@ enum Asked {
         to: u8,
         page: usize,
     },
+    Digest {
+        from: u8,
+        to: u8,
+    },
     Remove {
         key: u8,
         version: u64,
@@ -69,6 +73,7 @@ fn asked() -> impl Strategy<Value = Asked> {
         8 => key().prop_map(|key| Asked::Get { key }),
         4 => vec((key(), 0u64..400), 0..6).prop_map(|leases| Asked::Touch { leases }),
         3 => (key(), key(), 1usize..9).prop_map(|(from, to, page)| Asked::Scan { from, to, page }),
+        2 => (key(), key()).prop_map(|(from, to)| Asked::Digest { from, to }),
         3 => (key(), 0u64..6).prop_map(|(key, version)| Asked::Remove { key, version }),
         2 => (0u64..120).prop_map(|later_s| Asked::Sweep { later_s }),
         1 => Just(Asked::Reopen),
@@ -94,6 +99,36 @@ fn key(number: u8) -> Key {
 /// The end of a lease as the store keeps it: rounded up to its tick.
 fn rounded(expiry_s: u64) -> u64 {
     expiry_s.next_multiple_of(TICK_S)
+}
+
+/// Whether a key lies clockwise from one id to another, both included.
+fn is_inside(key: &Key, from: [u8; 20], to: [u8; 20]) -> bool {
+    match from <= to {
+        true => (from..=to).contains(&key.placement),
+        false => key.placement >= from || key.placement <= to,
+    }
+}
+
+/// The next id clockwise.
+fn next(mut id: [u8; 20]) -> [u8; 20] {
+    for byte in id.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            break;
+        }
+    }
+    id
+}
+
+/// The next id anticlockwise.
+fn previous(mut id: [u8; 20]) -> [u8; 20] {
+    for byte in id.iter_mut().rev() {
+        *byte = byte.wrapping_sub(1);
+        if *byte != 0xff {
+            break;
+        }
+    }
+    id
 }
 
 struct World<'a> {
@@ -127,6 +162,7 @@ impl World<'_> {
             Asked::Get { key: number } => self.get(key(*number)),
             Asked::Touch { leases } => self.touch(leases),
             Asked::Scan { from, to, page } => self.scan(key(*from).placement, key(*to).placement, *page),
+            Asked::Digest { from, to } => self.digests(key(*from).placement, key(*to).placement),
             Asked::Remove { key: number, version } => self.remove(key(*number), *version),
             Asked::Sweep { later_s } => self.sweep(*later_s),
             Asked::Reopen => self.reopen(),
@@ -205,19 +241,37 @@ impl World<'_> {
                 break;
             }
         }
-        let inside = |key: &Key| match from <= to {
-            true => (from..=to).contains(&key.placement),
-            false => key.placement >= from || key.placement <= to,
-        };
         let mut expected: Vec<_> = self
             .model
             .iter()
-            .filter(|(key, _)| inside(key))
+            .filter(|(key, _)| is_inside(key, from, to))
             .map(|(key, held)| (*key, held.version, held.expiry_s, held.bytes.len()))
             .collect();
         expected.sort_by_key(|(key, ..)| (key.placement < from, *key));
         prop_assert_eq!(found, expected);
         Ok(())
+    }
+
+    /// The map cannot know the sum; but the sums of an arc and of the rest of the ring make the sum of the ring.
+    fn digests(&mut self, from: [u8; 20], to: [u8; 20]) -> Result<(), TestCaseError> {
+        let arc = self.digest(from, to)?;
+        let ring = self.digest([0; 20], [0xff; 20])?;
+        let (behind, before) = (next(to), previous(from));
+        let rest = if behind == from { (0, 0) } else { self.digest(behind, before)? };
+        prop_assert_eq!(ring, (arc.0 + rest.0, arc.1.wrapping_add(rest.1)));
+        prop_assert!(ring.0 > 0 || ring.1 == 0);
+        Ok(())
+    }
+
+    fn digest(&mut self, from: [u8; 20], to: [u8; 20]) -> Result<(u64, u128), TestCaseError> {
+        let expected = self.model.keys().filter(|key| is_inside(key, from, to)).count() as u64;
+        match self.client.call(Request::Digest { from, to }) {
+            Ok(Response::Digest { count, sum }) => {
+                prop_assert_eq!(count, expected);
+                Ok((count, sum))
+            }
+            other => Err(TestCaseError::fail(format!("digest answered {other:?}"))),
+        }
     }
 
     fn remove(&mut self, key: Key, version: u64) -> Result<(), TestCaseError> {

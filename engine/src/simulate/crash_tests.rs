@@ -154,7 +154,7 @@ fn control_expiries_that_are_not_logged_are_caught() {
 
 #[test]
 fn control_a_checkpoint_before_its_batch_is_durable_is_caught() {
-    assert!(caught(120, Plan { flaw: Flaw::CheckpointEarly, ..Plan::CRASHES }) > 0);
+    assert!(caught(600, Plan { flaw: Flaw::CheckpointEarly, ..Plan::CRASHES }) > 0);
 }
 
 #[test]
