@@ -754,12 +754,14 @@ impl World {
         let Some(seen) = seen else {
             return Err(format!("get {key:?} gave {}, allowed {allowed:?}", describe(object.as_ref())));
         };
-        // What a reader has seen must not be taken back: if it is what a change in flight leads to, that is certain now.
+        // What a reader has seen must not be taken back: if it is what a change in flight leads to (and not what
+        // there was when it began to read), that is certain now.
+        let is_older = allowed.first() == Some(seen);
         let in_flight = self.doing.values().any(|doing| match doing {
             Doing::Change { results, .. } | Doing::Sweep { results, .. } => results.contains(&(key, *seen)),
             Doing::Get { .. } | Doing::Scrub => false,
         });
-        if in_flight {
+        if in_flight && !is_older {
             self.known.entry(key).or_default().certain = *seen;
         }
         Ok(())
