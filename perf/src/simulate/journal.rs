@@ -3,6 +3,9 @@
 //! Kept in the process that is not killed. For each key it knows the states that are possible: one when all changes to it
 //! were acknowledged, more when some were unanswered as the writer died. What a writer tells after the next opening must be
 //! among them, and is from then on certain.
+//!
+//! A touch extends whatever shares its key's tag in the index, so a lease may last longer than the journal knows, a touch may
+//! know a key that is not there, and a sweep may remove less than the journal expects; nothing may go early.
 
 use super::operations::{Operation, WINDOW, fingerprint, key, value};
 use engine::Key;
@@ -58,7 +61,10 @@ impl Journal {
     pub(super) fn told(&mut self, kind: u8, number: u64, held: Held, bytes: (u64, u64)) -> Result<(), String> {
         let key = key(kind, number);
         let states = self.states.get(&key).ok_or_else(|| format!("{kind} {number} was never put, and is there"))?;
-        if !states.contains(&Some(held)) {
+        let fits = |state: &Option<Held>| {
+            state.is_some_and(|state| state.version == held.version && state.expiry_s <= held.expiry_s)
+        };
+        if !states.iter().any(fits) {
             return Err(format!("{kind} {number} holds {held:?}, possible are {states:?}"));
         }
         let wanted = value(self.seed, &key, held.version);
@@ -96,15 +102,44 @@ impl Journal {
             return Err(format!("operation {number} was answered twice, or before it was asked"));
         }
         let operation = Operation::of(self.seed, number);
-        let expected = self.expected(&operation);
-        if answer != expected {
-            return Err(format!("{operation:?} was answered {answer:?} instead of {expected:?}"));
-        }
-        if let Operation::Sweep { .. } = operation {
-            self.expired += expected.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
-        }
+        self.judge(&operation, answer).map_err(|why| format!("{operation:?} was answered {answer:?}: {why}"))?;
         self.acknowledged += 1;
-        self.change(&operation, false);
+        Ok(())
+    }
+
+    /// Compares an answer with what the states allow, and applies what it says.
+    fn judge(&mut self, operation: &Operation, answer: &str) -> Result<(), String> {
+        let number = |prefix: &str| answer.strip_prefix(prefix).and_then(|count| count.parse::<usize>().ok());
+        match operation {
+            Operation::Put { .. } if answer == "put" => self.change(operation, false),
+            Operation::Touch { leases } => {
+                let is_there = |key: &Key| self.states.get(key).is_some_and(|states| !states.contains(&None));
+                let least = leases.iter().filter(|(key, _)| is_there(key)).count();
+                if !number("touched ").is_some_and(|known| (least..=leases.len()).contains(&known)) {
+                    return Err(format!("at least {least} are there"));
+                }
+                self.change(operation, false);
+            }
+            Operation::Remove { key, version } if answer == "removed true" || answer == "removed false" => {
+                let removes = |state: &Option<Held>| state.is_some_and(|held| held.version < *version);
+                let mut states = self.states.get(key).cloned().unwrap_or_else(|| vec![None]);
+                states.retain(|state| removes(state) == (answer == "removed true"));
+                if states.is_empty() {
+                    return Err(format!("possible were {:?}", self.states.get(key)));
+                }
+                self.set(key, states);
+                self.change(operation, false);
+            }
+            Operation::Sweep { now_s } => {
+                let ended = |states: &&States| states.iter().flatten().any(|held| is_expired(held, *now_s));
+                let most = self.states.values().filter(ended).count();
+                let count = number("swept ").filter(|count| *count <= most);
+                let count = count.ok_or_else(|| format!("at most {most} have expired"))?;
+                self.expired += count as u64;
+                self.change(operation, count < most);
+            }
+            _ => return Err("that is no answer to it".to_owned()),
+        }
         Ok(())
     }
 
@@ -125,24 +160,6 @@ impl Journal {
     pub(super) fn is_sweeping(&self) -> bool {
         let oldest = (self.begun..).find(|number| !self.answered.contains(number));
         oldest.is_some_and(|number| matches!(Operation::of(self.seed, number), Operation::Sweep { .. }))
-    }
-
-    /// The answer that the states, all certain while a writer is alive, allow.
-    fn expected(&self, operation: &Operation) -> String {
-        let held = |key: &Key| self.states.get(key).and_then(|states| states.first().copied().flatten());
-        match operation {
-            Operation::Put { .. } => "put".to_owned(),
-            Operation::Touch { leases } => {
-                format!("touched {}", leases.iter().filter(|(key, _)| held(key).is_some()).count())
-            }
-            Operation::Remove { key, version } => {
-                format!("removed {}", held(key).is_some_and(|held| held.version < *version))
-            }
-            Operation::Sweep { now_s } => {
-                let expired = |states: &&States| states.iter().flatten().any(|held| is_expired(held, *now_s));
-                format!("swept {}", self.states.values().filter(expired).count())
-            }
-        }
     }
 
     /// Applies a change to all states of its keys; one that only may have happened leaves the old ones possible, too.
@@ -180,10 +197,14 @@ impl Journal {
                 after.push(changed);
             }
         }
-        if after == [None] {
+        self.set(key, after);
+    }
+
+    fn set(&mut self, key: &Key, states: States) {
+        if states == [None] {
             self.states.remove(key);
         } else {
-            self.states.insert(*key, after);
+            self.states.insert(*key, states);
         }
     }
 }
