@@ -66,7 +66,8 @@ impl<D: Disk> Store<D> {
         };
         let runs: Vec<u32> = self.index.runs().iter().map(|run| run.number).collect();
         let recents = encode_recents(self.index.recents(), self.identity.seed);
-        let writer = CheckpointWriter::new(&self.identity, moment, &self.segment_rows(), &runs, &recents);
+        let dead = self.segments.dead_at(sequence);
+        let writer = CheckpointWriter::new(&self.identity, moment, &self.segment_rows(&dead), &runs, &recents);
         self.index.begin_snapshot();
         let slot = self.upkeep.other_slot();
         let is_there = self.upkeep.slots[usize::from(slot)].is_some();
@@ -79,7 +80,7 @@ impl<D: Disk> Store<D> {
             sequence,
             log_bytes: self.log.bytes_since_checkpoint,
             reaches: 0,
-            dead: self.segments.dead_at(sequence),
+            dead,
             retired: std::mem::take(&mut self.run_files.retired),
         }));
         #[cfg(test)]
@@ -89,14 +90,15 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn segment_rows(&self) -> Vec<CheckpointSegment> {
+    /// The segments that will be left when those dead now are freed: what is written over a dead one may be torn.
+    fn segment_rows(&self, dead: &[u32]) -> Vec<CheckpointSegment> {
         let row = |(number, segment): (u32, &super::segments::Segment)| CheckpointSegment {
             last_sequence: if segment.state == State::Open { u64::MAX } else { segment.last_sequence },
             generation: segment.generation,
             segment: u16::try_from(number).expect("segment numbers have 16 bits"),
             reserved: 0,
         };
-        self.segments.iter().map(row).collect()
+        self.segments.iter().filter(|(number, _)| !dead.contains(number)).map(row).collect()
     }
 
     /// Writes the next piece, or goes on to the next stage when nothing is in flight.

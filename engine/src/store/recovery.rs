@@ -239,13 +239,10 @@ impl Recovery {
             self.found.insert(number, found);
             return Ok(());
         }
-        // Given up before the checkpoint: a recycled file never written again, or one whose removal was not durable. What
-        // made its last batches void may be gone.
-        if known.is_none()
-            && let Some(header) = header.filter(|header| header.generation < self.generation_floor)
-        {
-            let found = Found { generation: header.generation, allocated, last_sequence: 0 };
-            self.found.insert(number, found);
+        // Freed or given up before the checkpoint, and not opened since: a recycled file never written again, or one whose
+        // removal was not durable. What made its last batches void may be gone.
+        if let Some(header) = header.filter(|header| known.is_none() && header.generation < self.generation_floor) {
+            self.found.insert(number, Found { generation: header.generation, allocated, last_sequence: 0 });
             return Ok(());
         }
         // Whoever acts on what is read here must not see it vanish in the next power cut.
@@ -255,10 +252,12 @@ impl Recovery {
             Some(header) => vec![header.generation],
             None => generations_in(&bytes, number, &self.identity),
         };
-        let Some(generation) = generations.into_iter().max() else {
-            let generation = known.map_or(0, |(generation, _)| generation);
-            let found = Found { generation, allocated, last_sequence: 0 };
-            self.found.insert(number, found);
+        let generation = generations.into_iter().max();
+        let is_behind = |generation: &u32| known.is_some() || *generation >= self.generation_floor;
+        let Some(generation) = generation.filter(is_behind) else {
+            // Nothing of it is behind the checkpoint, with a header or without.
+            let generation = generation.or(known.map(|(generation, _)| generation)).unwrap_or(0);
+            self.found.insert(number, Found { generation, allocated, last_sequence: 0 });
             return Ok(());
         };
         let batches = scan_batches(&bytes, number, generation, &self.identity);
