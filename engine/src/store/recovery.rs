@@ -437,7 +437,8 @@ impl Recovery {
     ) -> Store<D> {
         let mut segments = self.segment_table();
         segments.limit_spares(settings.capacity_bytes / u64::from(settings.segment_bytes));
-        let makes_void = std::mem::take(&mut self.makes_void);
+        let mut kept = std::mem::take(&mut self.makes_void);
+        kept.extend(self.known.keys());
         let log = Log {
             sequence_next: self.sequence + 1,
             chain: self.chain,
@@ -479,7 +480,7 @@ impl Recovery {
             counters,
         };
         store.count_live();
-        store.discard_empty_files(&makes_void);
+        store.discard_empty_files(&kept);
         for number in std::mem::take(&mut store.run_files.orphans) {
             store.unlink_run(number);
         }
@@ -513,13 +514,14 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Files that hold nothing the log needs: opened but never written, or dead already at the checkpoint. One is kept to be
-    /// written again. One that makes others' batches void goes like a dead segment, behind a checkpoint.
-    fn discard_empty_files(&mut self, makes_void: &BTreeSet<u32>) {
+    /// Files that hold nothing the log needs: opened but never written, or freed before the checkpoint. One is kept to be
+    /// written again. Those the checkpoint names, and those that make others' batches void, go like dead segments, behind the next
+    /// checkpoint: until then every opening finds the same.
+    fn discard_empty_files(&mut self, kept: &BTreeSet<u32>) {
         let unneeded: Vec<u32> = self
             .segments
             .iter()
-            .filter(|(number, segment)| segment.live == 0 && segment.last_sequence == 0 && !makes_void.contains(number))
+            .filter(|(number, segment)| segment.live == 0 && segment.last_sequence == 0 && !kept.contains(number))
             .map(|(number, _)| number)
             .collect();
         for number in unneeded {
