@@ -166,8 +166,10 @@ struct Recovery {
     /// Segments of the checkpoint: generation and last batch.
     known: BTreeMap<u32, (u32, u64)>,
     scanned: Vec<ScannedSegment>,
-    /// Segments whose header makes batches void that are still on the disk: without it they would count again.
-    makes_void: BTreeSet<u32>,
+    /// Segments that stay until the next checkpoint although nothing in them is live, so that every opening finds the same: those
+    /// the checkpoint names, those whose header makes batches void that are still on the disk, and those whose batches prove
+    /// that earlier ones were acknowledged.
+    kept: BTreeSet<u32>,
     sequence: u64,
     chain: u64,
     swept_s: Option<u64>,
@@ -202,7 +204,7 @@ impl Recovery {
             found: BTreeMap::new(),
             known: known.collect(),
             scanned: Vec::new(),
-            makes_void: BTreeSet::new(),
+            kept: segments.iter().map(|row| u32::from(row.segment)).collect(),
             sequence: moment.sequence,
             chain: moment.chain,
             swept_s: moment.swept_s,
@@ -288,6 +290,7 @@ impl Recovery {
             } else if acknowledged {
                 self.skip(&mut log, next);
             } else {
+                self.kept.extend(log.values().map(|batch| batch.segment));
                 return;
             }
         }
@@ -314,14 +317,14 @@ impl Recovery {
                     continue;
                 }
                 if era.generation > segment.generation && !segment.batches.split_off(&era.sequence).is_empty() {
-                    self.makes_void.insert(*number);
+                    self.kept.insert(*number);
                 }
             }
             // Of two batches with one number, the one in the segment of higher generation counts, also where that segment has
             // lost the header that would say so.
             for (sequence, batch) in segment.batches {
                 if log.insert(sequence, batch).is_some() {
-                    self.makes_void.insert(segment.number);
+                    self.kept.insert(segment.number);
                 }
             }
         }
@@ -437,8 +440,7 @@ impl Recovery {
     ) -> Store<D> {
         let mut segments = self.segment_table();
         segments.limit_spares(settings.capacity_bytes / u64::from(settings.segment_bytes));
-        let mut kept = std::mem::take(&mut self.makes_void);
-        kept.extend(self.known.keys());
+        let kept = std::mem::take(&mut self.kept);
         let log = Log {
             sequence_next: self.sequence + 1,
             chain: self.chain,
@@ -515,8 +517,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Files that hold nothing the log needs: opened but never written, or freed before the checkpoint. One is kept to be
-    /// written again. Those the checkpoint names, and those that make others' batches void, go like dead segments, behind the next
-    /// checkpoint: until then every opening finds the same.
+    /// written again. Those in `kept` go like dead segments, behind a checkpoint.
     fn discard_empty_files(&mut self, kept: &BTreeSet<u32>) {
         let unneeded: Vec<u32> = self
             .segments
