@@ -202,15 +202,18 @@ impl<D: Disk> Store<D> {
         let start = (victim.at - piece.offset) as usize;
         let Some(bytes) = piece.bytes.get(start..) else { return Sifted::Beyond };
         let place = Place { segment: victim.number, generation: victim.generation, offset: victim.at };
+        // A file that a power cut has shortened may end within a header.
+        let is_last = piece.offset as usize + piece.bytes.len() >= victim.end as usize;
+        let too_short = if is_last { Sifted::End } else { Sifted::Beyond };
         let Some((records_end, batch_end)) = victim.batch else {
-            return self.sift_batch(victim, bytes, place);
+            return if bytes.len() < BatchHeader::SIZE { too_short } else { self.sift_batch(victim, bytes, place) };
         };
         if victim.at.saturating_add(RecordHeader::SIZE as u32) > records_end {
             (victim.at, victim.batch) = (batch_end, None);
             return Sifted::Passed;
         }
         if bytes.len() < RecordHeader::SIZE {
-            return Sifted::Beyond;
+            return too_short;
         }
         let Ok(header) = RecordHeader::header_at(bytes, place, &self.identity) else {
             victim.at += ALIGN as u32;
@@ -243,9 +246,6 @@ impl<D: Disk> Store<D> {
     }
 
     fn sift_batch(&self, victim: &mut Victim, bytes: &[u8], place: Place) -> Sifted {
-        if bytes.len() < BatchHeader::SIZE {
-            return Sifted::Beyond;
-        }
         let header = BatchHeader::open(bytes, self.identity.seed).ok();
         let ours = |header: &BatchHeader| {
             header.store == self.identity.store
