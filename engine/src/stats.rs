@@ -120,6 +120,9 @@ stats! {
     segments_quarantined,
     /// Damaged records or batches found (and never served).
     corrupt,
+    /// Damaged files and pages of runs, and objects missed because of them: they are read as before, but scans and sweeps pass
+    /// over them until cleaning has moved them.
+    run_damage,
     /// Bytes scrub has read from sealed segments.
     scrubbed_bytes,
     /// Records scrub has found sound.

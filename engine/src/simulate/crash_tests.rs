@@ -38,7 +38,7 @@ fn caught(rounds: u64, plan: Plan) -> u64 {
 
 #[test]
 fn power_cuts_lose_nothing_acknowledged() {
-    let covered = campaign(120, Plan::CRASHES);
+    let covered = campaign(240, Plan::CRASHES);
     // On a sound disk scrub finds nothing; the campaign itself sees to that.
     assert!(covered.scrubbed > 1 << 20, "{covered:?}");
     assert!(covered.cuts > 300, "{covered:?}");

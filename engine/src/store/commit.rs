@@ -192,7 +192,7 @@ impl<D: Disk> Store<D> {
             Change::Asked { tag, .. } => draft.answers.push((*tag, Err(error))),
             // No room for a chore: a survivor stays where it is, what is expired or lost is met again.
             Change::Survivor { .. } | Change::Lost { .. } => self.upkeep.give_up_cleaning(),
-            Change::Expired { .. } => self.upkeep.refuse_expiry(error),
+            Change::Expired { .. } => self.upkeep.cut_sweep_short(error),
         }
     }
 

@@ -178,6 +178,7 @@ struct Recovery {
     generation_floor: u32,
     log_bytes: u64,
     corrupt: u64,
+    run_damage: u64,
     replayed: u64,
     #[cfg(test)]
     unchained: bool,
@@ -212,6 +213,7 @@ impl Recovery {
             generation_floor: moment.generation_next,
             log_bytes: 0,
             corrupt: 0,
+            run_damage: 0,
             replayed: 0,
             #[cfg(test)]
             unchained: false,
@@ -420,11 +422,11 @@ impl Recovery {
             }
             match read_run(disk, &self.identity, *number)? {
                 Ok(run) => runs.push(run),
-                Err(_) => self.corrupt += 1,
+                Err(_) => self.run_damage += 1,
             }
         }
         let missing = named.iter().filter(|number| !run_files.bytes.contains_key(number)).count();
-        self.corrupt += missing as u64;
+        self.run_damage += missing as u64;
         let superseded = self.index.adopt_runs(runs);
         run_files.orphans.extend(superseded);
         Ok(run_files)
@@ -449,7 +451,8 @@ impl Recovery {
             bytes_since_checkpoint: self.log_bytes,
             ..Log::default()
         };
-        let counters = Stats { corrupt: self.corrupt, replayed_batches: self.replayed, ..Stats::default() };
+        let Recovery { corrupt, run_damage, replayed, .. } = self;
+        let counters = Stats { corrupt, run_damage, replayed_batches: replayed, ..Stats::default() };
         let mut store = Store {
             disk,
             identity: self.identity,

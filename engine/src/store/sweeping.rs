@@ -4,6 +4,9 @@
 //! before the cutoff; those arcs are walked, which gives keys; and what is expired *when its removal is decided* goes, in
 //! ordinary batches, with a row for each object. So a lease extended while the sweep was under way counts, and replaying the log
 //! removes exactly what was removed.
+//!
+//! In a store that is full to the brim there may be no room for all those rows. Then the sweep stops where it is, what is dead by
+//! then is freed, and it begins anew with the same cutoff, for as long as that frees something.
 
 use super::arcs::walk::Walk;
 use super::upkeep::Phase;
@@ -36,7 +39,12 @@ impl Sweeping {
 impl<D: Disk> Store<D> {
     /// Moves the sweep on. Returns whether it moved, and whether all it removed is durable.
     pub(super) fn sweep_on(&mut self) -> (bool, bool) {
+        let is_cut_short = self.upkeep.is_sweep_cut_short();
         let Phase::Sweeping(sweeping) = &mut self.upkeep.phase else { return (false, false) };
+        if is_cut_short {
+            sweeping.position = None;
+            sweeping.ranges.clear();
+        }
         if let Some(position) = sweeping.position {
             let quantum = self.index.sweep_quantum(position, sweeping.cutoff, limits::SWEEP_QUANTUM_SLOTS);
             sweeping.ranges.extend(quantum.ranges);

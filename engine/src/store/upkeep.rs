@@ -45,15 +45,25 @@ pub(super) enum Phase {
     },
 }
 
+/// A sweep that somebody asked for, to be answered at the end of its last round.
+#[derive(Clone, Copy, Debug)]
+struct AskedSweep {
+    tag: u64,
+    cutoff: u32,
+    /// Objects removed.
+    expired: u64,
+    /// Bytes freed in earlier rounds.
+    freed: u64,
+    /// There was no room for a removal in this round.
+    cut_short: Option<Error>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
     pub(super) phase: Phase,
     /// Completions of operations of earlier rounds are passed over.
     pub(super) round: u64,
-    /// The sweep to answer at the end of the round: tag and objects expired.
-    sweep: Option<(u64, u64)>,
-    /// There was no room for a removal of the sweep.
-    sweep_refused: Option<Error>,
+    sweep: Option<AskedSweep>,
     freed: u64,
     deferred: VecDeque<(u64, u64)>,
     checkpoint_requested: bool,
@@ -144,16 +154,15 @@ impl Upkeep {
 
     pub(super) fn begin_sweep(&mut self, tag: u64, cutoff: u32, sequence: u64) {
         assert!(self.sweep.is_none());
-        self.sweep = Some((tag, 0));
-        self.sweep_refused = None;
+        self.sweep = Some(AskedSweep { tag, cutoff, expired: 0, freed: 0, cut_short: None });
         self.freed = 0;
         self.phase = Phase::Sweeping(Sweeping::new(cutoff, sequence));
     }
 
     /// So many objects are removed by this batch.
     pub(super) fn note_expired(&mut self, expired: u64, sequence: u64) {
-        if let Some((_, total)) = &mut self.sweep {
-            *total += expired;
+        if let Some(sweep) = &mut self.sweep {
+            sweep.expired += expired;
         }
         if let Phase::Sweeping(sweeping) = &mut self.phase {
             sweeping.sequence = sequence;
@@ -170,9 +179,15 @@ impl Upkeep {
         self.turn
     }
 
-    /// No room for a removal: the sweep is incomplete, and is answered with that.
-    pub(super) fn refuse_expiry(&mut self, error: Error) {
-        self.sweep_refused = Some(error);
+    /// No room for a removal: what has been removed so far is to make it.
+    pub(super) fn cut_sweep_short(&mut self, error: Error) {
+        if let Some(sweep) = &mut self.sweep {
+            sweep.cut_short = Some(error);
+        }
+    }
+
+    pub(super) fn is_sweep_cut_short(&self) -> bool {
+        self.sweep.is_some_and(|sweep| sweep.cut_short.is_some())
     }
 
     /// No room for survivors: the rest stay where they are, and the round goes on to its checkpoint.
@@ -214,9 +229,9 @@ impl<D: Disk> Store<D> {
 
     fn advance_sweep(&mut self) -> bool {
         let (moved, ended) = self.sweep_on();
-        if ended {
-            self.counters.sweeps += 1;
-            self.counters.expired += self.upkeep.sweep.map_or(0, |(_, expired)| expired);
+        if ended && self.upkeep.is_sweep_cut_short() {
+            self.free_or_end();
+        } else if ended {
             self.begin_cleaning(limits::CLEAN_BELOW_PERCENT, limits::VICTIMS_PER_SWEEP);
         }
         moved || ended
@@ -296,17 +311,21 @@ impl<D: Disk> Store<D> {
         if matches!(&self.upkeep.phase, Phase::Cleaning(cleaning) if cleaning.gave_up()) {
             self.upkeep.not_before = self.log.durable + 16;
         }
-        if self.segments.dead_at(self.log.appended()).is_empty() {
-            // Nothing to free: a checkpoint would be for nothing. Records that could not be moved (unreadable, or being
-            // changed) must not make us try for ever without pause.
-            if self.upkeep.sweep.is_none() {
-                self.upkeep.not_before = self.log.durable + 16;
-            }
-            self.end_round();
-        } else {
-            self.begin_checkpoint();
-        }
+        self.free_or_end();
         true
+    }
+
+    /// The round has moved or removed what it could: what is dead now is freed.
+    fn free_or_end(&mut self) {
+        if !self.segments.dead_at(self.log.appended()).is_empty() {
+            return self.begin_checkpoint();
+        }
+        // Nothing to free: a checkpoint would be for nothing. Records that could not be moved (unreadable, or being
+        // changed) must not make us try for ever without pause.
+        if self.upkeep.sweep.is_none() {
+            self.upkeep.not_before = self.log.durable + 16;
+        }
+        self.end_round();
     }
 
     pub(super) fn start_step(&mut self, operation: Operation, step: Step) {
@@ -377,12 +396,26 @@ impl<D: Disk> Store<D> {
         self.upkeep.phase = Phase::Idle;
         self.upkeep.found_nothing = false;
         self.upkeep.round += 1;
-        if let Some((tag, expired)) = self.upkeep.sweep.take() {
-            let swept = Response::Swept { expired, freed_bytes: self.upkeep.freed };
-            let answer = self.upkeep.sweep_refused.take().map_or(Ok(swept), Err);
-            self.finish(tag, answer);
+        let freed = std::mem::take(&mut self.upkeep.freed);
+        if let Some(mut sweep) = self.upkeep.sweep.take() {
+            sweep.freed += freed;
+            match sweep.cut_short.take() {
+                // Now there is room for more removals.
+                Some(_) if freed > 0 => {
+                    self.upkeep.phase = Phase::Sweeping(Sweeping::new(sweep.cutoff, self.log.appended()));
+                    self.upkeep.sweep = Some(sweep);
+                }
+                Some(error) => self.finish(sweep.tag, Err(error)),
+                None => self.answer_sweep(sweep),
+            }
         }
-        self.upkeep.freed = 0;
+    }
+
+    fn answer_sweep(&mut self, sweep: AskedSweep) {
+        let AskedSweep { tag, expired, freed, .. } = sweep;
+        self.counters.sweeps += 1;
+        self.counters.expired += expired;
+        self.finish(tag, Ok(Response::Swept { expired, freed_bytes: freed }));
     }
 
     /// A batch failed, and with it whatever this round had in it.
@@ -398,9 +431,10 @@ impl<D: Disk> Store<D> {
         self.upkeep.phase = Phase::Idle;
         self.upkeep.found_nothing = false;
         self.upkeep.round += 1;
-        if let Some((tag, expired)) = self.upkeep.sweep.take() {
-            let answer = if is_unfinished { Err(error) } else { Ok(Response::Swept { expired, freed_bytes: 0 }) };
-            self.finish(tag, answer);
+        match self.upkeep.sweep.take() {
+            Some(sweep) if is_unfinished => self.finish(sweep.tag, Err(error)),
+            Some(sweep) => self.answer_sweep(sweep),
+            None => {}
         }
     }
 }

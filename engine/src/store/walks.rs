@@ -199,7 +199,7 @@ impl<D: Disk> Store<D> {
         match result {
             Ok(Outcome::Read(bytes)) => {
                 let taken = walking.walk.supply(need.run, need.offset, bytes);
-                self.counters.corrupt += u64::from(taken.is_err());
+                self.counters.run_damage += u64::from(taken.is_err());
             }
             Ok(_) => unreachable!("a read brings bytes"),
             // A run that was merged meanwhile: the walk finds its place in the new one.
@@ -289,7 +289,7 @@ impl<D: Disk> Store<D> {
             // Pages of runs are damaged, and what they named is known to nobody. The table stays as it is, and takes what
             // comes into its stash.
             Err(lacking) => {
-                self.counters.corrupt += if was_refused { 0 } else { lacking.records.len() as u64 };
+                self.counters.run_damage += if was_refused { 0 } else { lacking.records.len() as u64 };
                 self.index.abandon_rebuild(&lacking.rebuild);
                 self.rebuild_stalled = true;
                 self.rebuild_not_before = self.log.durable + 256;
