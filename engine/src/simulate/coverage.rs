@@ -118,6 +118,8 @@ pub struct Coverage {
     pub scrub_damaged: u64,
     /// Damaged objects that scrub found before anybody read them.
     pub found_by_scrub: u64,
+    /// Openings after whose first pass of scrub no reader was to find damage.
+    pub scrubs_judged: u64,
 }
 
 impl Coverage {
@@ -166,5 +168,6 @@ impl Coverage {
         self.scrubbed += other.scrubbed;
         self.scrub_damaged += other.scrub_damaged;
         self.found_by_scrub += other.found_by_scrub;
+        self.scrubs_judged += other.scrubs_judged;
     }
 }

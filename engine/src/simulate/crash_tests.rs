@@ -93,10 +93,10 @@ fn a_lossy_rotting_disk_never_makes_us_serve_wrong_bytes() {
 fn scrub_finds_rot_before_readers_do() {
     let plan = Plan { rot: 6, disk_may_lose: true, scrub_first: true, ..Plan::CRASHES };
     let covered = campaign(80, plan);
-    assert!(covered.found_by_scrub > 50, "{covered:?}");
+    assert!(covered.found_by_scrub > 50 && covered.scrubs_judged > 150, "{covered:?}");
     let faults = Faults { lost_write: 10, misdirected_write: 10, ..Faults::default() };
     let covered = campaign(40, Plan { faults, ..plan });
-    assert!(covered.found_by_scrub > 50, "{covered:?}");
+    assert!(covered.found_by_scrub > 50 && covered.scrubs_judged > 50, "{covered:?}");
 }
 
 #[test]

@@ -77,6 +77,9 @@ pub(super) struct World {
     tag_next: u64,
     now: u64,
     value_next: u64,
+    /// Rot has taken records of the log before they were in a checkpoint, or pages of a run: the index may count as live what it
+    /// cannot name any more, and scrub learns from the index what should be where.
+    index_is_damaged: bool,
 }
 
 type Verdict = Result<(), String>;
@@ -116,6 +119,7 @@ impl World {
             tag_next: 0,
             now: 1_000,
             value_next: 1,
+            index_is_damaged: false,
         }
     }
 
@@ -124,8 +128,9 @@ impl World {
         let found = if self.plan.scrub_first { Some(self.scrub_everything()?) } else { None };
         self.check_everything()?;
         let Stats { corrupt, run_damage, .. } = self.store().stats();
-        // Of damage in a segment scrub learns from the runs whose it is: what a damaged run named, a reader may meet first.
-        let first = found.is_none_or(|found| found == corrupt) || run_damage > 0;
+        self.index_is_damaged |= run_damage > 0;
+        let first = found.is_none_or(|found| found == corrupt) || self.index_is_damaged;
+        self.coverage.scrubs_judged += u64::from(found.is_some() && !self.index_is_damaged);
         ensure!(first, "readers found damage that scrub had passed over: {found:?} before, {corrupt} after");
         self.disk.set_faults(self.plan.faults);
         let cut = self.chance.below(4) > 0;
@@ -163,6 +168,7 @@ impl World {
         self.disk.kill();
         let again = self.open()?;
         ensure!(first == again.index_entries(), "recovering twice gives two states");
+        self.index_is_damaged |= again.stats().corrupt > 0;
         self.store = Some(again);
         Ok(())
     }
