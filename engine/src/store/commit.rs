@@ -292,7 +292,7 @@ impl<D: Disk> Store<D> {
         // Room is asked for all that has lined up. Survivors wait for it: batches of one each would waste what they gain.
         let wanted = (needed + self.lined_up_bytes()).next_multiple_of(limits::BLOCK).min(size - at);
         let enough = if importance == Importance::Clean { wanted } else { needed };
-        if at + enough <= reserved {
+        if at + enough <= reserved || at + enough <= self.take_unwritten(open) as usize {
             return Room::Ready;
         }
         if let Some(error) = self.log.starved {
@@ -303,7 +303,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Bytes of records that have lined up, as far as one batch takes them.
-    fn lined_up_bytes(&self) -> usize {
+    pub(super) fn lined_up_bytes(&self) -> usize {
         let lined_up = self.survivors.iter().chain(&self.changes).take(limits::MAIL_PER_TURN);
         let bytes: usize = lined_up.map(|change| record_bytes(change.payload_bytes())).sum();
         bytes.min(limits::BATCH_BYTES)
@@ -325,6 +325,7 @@ impl<D: Disk> Store<D> {
 
     /// Moves a class on to a new segment. Returns why not, if that is not possible now.
     fn roll(&mut self, class: usize, importance: Importance) -> Option<Room> {
+        self.take_new_unwritten();
         if !self.log.supply.is_ready() {
             if let Some(error) = self.log.starved {
                 return Some(Room::Never(error));

@@ -6,8 +6,9 @@
 //!
 //! The work is bounded by need. A file begins small and grows when half of it is used, at most doubling; one further file is
 //! made when an open segment is half full; a store that is not written makes nothing. Zeros stand back: none are written
-//! while the batches in flight keep the device busy, and whoever needs the room at once takes it as it is, allocated
-//! and partly unwritten, at once when the chunk in flight has ended.
+//! while large batches are in flight or lined up (a byte of zeros costs the device what a byte of a batch does, and what it
+//! saves is the same for every batch, however large), and whoever needs the room takes it as it is, allocated and partly
+//! unwritten: at once, or when the chunk in flight has ended.
 //!
 //! Invariant: zeros are written only behind the end of what batches may use (`OpenSegment::reserved`), so that a batch and
 //! zeros never meet.
@@ -117,7 +118,8 @@ impl<D: Disk> Store<D> {
 
     fn advance_work(&mut self, number: u32) -> bool {
         let zeroing = self.log.supply.works.values().any(|work| work.stage == Stage::Zeroing);
-        let busy = zeroing || self.log.bytes_in_flight() > limits::ZEROS_BESIDE;
+        let batches = self.log.bytes_in_flight() + self.lined_up_bytes() as u64;
+        let busy = zeroing || batches > limits::ZEROS_BESIDE;
         let work = self.log.supply.works.get_mut(&number).expect("listed by the caller");
         if work.hurried {
             self.made(number);
@@ -181,6 +183,25 @@ impl<D: Disk> Store<D> {
         for work in self.log.supply.works.values_mut().filter(|work| work.is_new) {
             work.hurried = true;
         }
+    }
+
+    /// A new file that only waits for zeros is ready as it is.
+    pub(super) fn take_new_unwritten(&mut self) {
+        let resting = |(_, work): &(&u32, &Work)| work.is_new && work.stage == Stage::Resting;
+        if let Some(number) = self.log.supply.works.iter().find(resting).map(|(number, _)| *number) {
+            self.made(number);
+        }
+    }
+
+    /// Room in an open segment that only waits for zeros may be used as it is. Returns where it ends.
+    pub(super) fn take_unwritten(&mut self, open: OpenSegment) -> u32 {
+        let Some(work) = self.log.supply.works.get(&open.number) else { return open.reserved };
+        if work.stage != Stage::Resting {
+            return open.reserved;
+        }
+        let to = work.to;
+        self.made(open.number);
+        to.max(open.reserved)
     }
 
     fn make_segment(&mut self, bytes: u32) {
