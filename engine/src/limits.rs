@@ -36,8 +36,8 @@ pub const STEP_BYTES: u32 = 1024 * 1024;
 pub const STEPS_AT_ONCE: u32 = 8;
 /// Zeros are written ahead of need in chunks of this size, one at a time.
 pub const ZEROS: usize = 64 * 1024;
-/// While batches of more bytes than this are in flight or lined up, no zeros are written: written ground saves a small batch more
-/// than its zeros cost, and a large one less.
+/// While batches of more bytes than this are in flight, no zeros are written: written ground saves a small batch more than its
+/// zeros cost, and a large one less.
 pub const ZEROS_BESIDE: u64 = 64 * 1024;
 /// In a store of fewer segments all classes share one open segment.
 pub const SEGMENTS_FOR_CLASSES: u64 = 2 * SEGMENTS_MIN;

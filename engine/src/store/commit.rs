@@ -303,7 +303,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Bytes of records that have lined up, as far as one batch takes them.
-    pub(super) fn lined_up_bytes(&self) -> usize {
+    fn lined_up_bytes(&self) -> usize {
         let lined_up = self.survivors.iter().chain(&self.changes).take(limits::MAIL_PER_TURN);
         let bytes: usize = lined_up.map(|change| record_bytes(change.payload_bytes())).sum();
         bytes.min(limits::BATCH_BYTES)

@@ -6,7 +6,7 @@
 //!
 //! The work is bounded by need. A file begins small and grows when half of it is used, at most doubling; one further file is
 //! made when an open segment is half full; a store that is not written makes nothing. Zeros stand back: none are written
-//! while large batches are in flight or lined up (a byte of zeros costs the device what a byte of a batch does, and what it
+//! while large batches are in flight (a byte of zeros costs the device what a byte of a batch does, and what it
 //! saves is the same for every batch, however large), and whoever needs the room takes it as it is, allocated and partly
 //! unwritten: at once, or when the chunk in flight has ended.
 //!
@@ -118,8 +118,7 @@ impl<D: Disk> Store<D> {
 
     fn advance_work(&mut self, number: u32) -> bool {
         let zeroing = self.log.supply.works.values().any(|work| work.stage == Stage::Zeroing);
-        let batches = self.log.bytes_in_flight() + self.lined_up_bytes() as u64;
-        let busy = zeroing || batches > limits::ZEROS_BESIDE;
+        let busy = zeroing || self.log.bytes_in_flight() > limits::ZEROS_BESIDE;
         let work = self.log.supply.works.get_mut(&number).expect("listed by the caller");
         if work.hurried {
             self.made(number);
