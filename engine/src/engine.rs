@@ -112,7 +112,7 @@ impl Engine {
         Client::new(self)
     }
 
-    /// What a look at the disk found when the store was opened, and which way batches are made durable because of it.
+    /// What a look at the disk found when the store was opened, and which way batches are made durable at first because of it.
     #[must_use]
     pub fn probe(&self) -> Option<Probe> {
         self.probe

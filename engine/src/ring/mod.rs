@@ -12,6 +12,7 @@ pub mod ceiling;
 pub mod probe;
 
 mod fault;
+mod habit;
 mod mapping;
 mod pool;
 mod read;
@@ -25,6 +26,7 @@ pub(crate) use setup::{open_ring, pin_to_processor};
 use crate::disk::{Buffer, Disk, DiskError, Done, FileName, Mappings, Operation, Outcome, Resident, Token};
 use crate::limits::RING_ENTRIES;
 use crate::open_error::OpenError;
+use habit::Habits;
 use io_uring::{IoUring, opcode, squeue, types};
 use mapping::{Mapping, Pinned};
 use probe::Ways;
@@ -38,6 +40,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use write::{Memory, Writing};
 
 /// One shard's directory on io_uring.
@@ -56,7 +59,9 @@ pub struct RingDisk {
     bell_armed: bool,
     /// Made when the first batch is. Behind `ring`, which is closed first.
     memory: Option<Memory>,
+    /// How batches are made durable: as the probe says at first, then as they have shown themselves.
     ways: Ways,
+    habits: Habits,
     reads: Reads,
     /// Mappings let go of while somebody held bytes of them.
     pinned: Vec<Pinned>,
@@ -108,6 +113,7 @@ impl RingDisk {
             bell_armed: false,
             memory: None,
             ways: Ways::default(),
+            habits: Habits::default(),
             reads: Reads::new(),
             pinned: Vec::new(),
             quarantined_before: 0,
@@ -128,7 +134,16 @@ impl RingDisk {
             Operation::Write { file, offset, bytes, durable } => {
                 let handle = self.handle(file, false)?;
                 let (cached, direct) = (handle.cached.clone(), handle.direct.clone());
-                self.start_write(Writing { token, cached, direct, offset, bytes, durable, linked: None });
+                self.start_write(Writing {
+                    token,
+                    cached,
+                    direct,
+                    offset,
+                    bytes,
+                    durable,
+                    linked: None,
+                    since: Instant::now(),
+                });
             }
             Operation::Read { file, offset, length, keep } => self.read(token, file, offset, length, keep)?,
             Operation::Sync { file } => {

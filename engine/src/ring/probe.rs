@@ -1,4 +1,5 @@
-//! A short look, when a store is opened, at how this disk makes batches durable faster.
+//! A short look, when a store is opened, at how this disk makes batches durable faster: what is believed until the batches
+//! themselves have shown it (`habit`).
 //!
 //! Which way wins depends on the device, the file system and the kernel (decision 0006), so it is measured: small and large
 //! batches, two in flight as the engine has them, each way by turns on ground that was written before. The look takes some
@@ -20,6 +21,11 @@ const ROUNDS: usize = 3;
 /// No further round is begun after this time.
 const ENOUGH: Duration = Duration::from_millis(100);
 
+/// Whether a batch of so many bytes counts as large.
+pub(super) fn is_large(bytes: usize) -> bool {
+    bytes >= LARGE_FROM
+}
+
 /// The way for small batches and for large ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ways {
@@ -38,7 +44,7 @@ impl Ways {
     /// The way for a batch of so many bytes.
     #[must_use]
     pub fn of(&self, bytes: usize) -> Sync {
-        if bytes < LARGE_FROM { self.small } else { self.large }
+        if is_large(bytes) { self.large } else { self.small }
     }
 
     /// The same way for all.

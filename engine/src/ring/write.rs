@@ -1,7 +1,7 @@
 //! Writes on the ring.
 //!
 //! A batch, which is aligned, is written with O_DIRECT, without passing the page cache, and made durable in the way that
-//! the probe found faster: by the write itself (RWF_DSYNC), or by an fdatasync linked behind it. Both fail alike: if
+//! has been faster lately (`habit`): by the write itself (RWF_DSYNC), or by an fdatasync linked behind it. Both fail alike: if
 //! either operation fails, the batch has failed, and the sync is not repeated. Batches are built in memory that is
 //! registered with the kernel, which then neither looks up nor pins its pages at each write. What is not aligned goes
 //! through the cache.
@@ -17,6 +17,7 @@ use io_uring::{IoUring, opcode, types};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A write in flight.
 pub(super) struct Writing {
@@ -28,6 +29,8 @@ pub(super) struct Writing {
     pub(super) durable: bool,
     /// The flight of the fdatasync that is linked behind it.
     pub(super) linked: Option<usize>,
+    /// When it was asked for.
+    pub(super) since: Instant,
 }
 
 impl Writing {
@@ -101,14 +104,14 @@ impl Memory {
 }
 
 impl RingDisk {
-    /// How batches are made durable from now on.
+    /// How batches are made durable until they have shown which way is faster.
     pub fn prefer(&mut self, ways: Ways) {
         self.ways = ways;
     }
 
     pub(super) fn start_write(&mut self, mut writing: Writing) {
         let registered = self.memory.as_ref().and_then(|memory| memory.index_of(&writing.bytes));
-        if !writing.durable || self.ways.of(writing.bytes.len()) == Sync::WithWrite {
+        if !writing.durable || self.habits.choose(writing.bytes.len(), self.ways) == Sync::WithWrite {
             writing.linked = None;
             return self.launch(Flight::Write(writing), |flight| match flight {
                 Flight::Write(writing) => writing.entry(registered),
@@ -144,14 +147,14 @@ impl RingDisk {
         } else if synced < 0 {
             self.finish(writing.token, Err(errno(-synced)));
         } else {
-            self.finish(writing.token, Ok(Outcome::Done));
+            self.done_writing(&writing);
         }
     }
 
     /// So much of it was written: done, or the rest is written too.
     pub(super) fn written(&mut self, writing: Writing, written: usize) {
         if written == writing.bytes.len() {
-            self.finish(writing.token, Ok(Outcome::Done));
+            self.done_writing(&writing);
         } else if written == 0 {
             // Nothing written and no error is not something to repeat for ever.
             self.finish(writing.token, Err(DiskError::Failed { errno: libc::EIO }));
@@ -159,6 +162,17 @@ impl RingDisk {
             let bytes = writing.bytes.slice(written..);
             self.start_write(Writing { offset: writing.offset + written as u64, bytes, ..writing });
         }
+    }
+}
+
+impl RingDisk {
+    /// All of it is written, and durable if it was to be.
+    fn done_writing(&mut self, writing: &Writing) {
+        if writing.durable {
+            let way = if writing.linked.is_some() { Sync::AfterWrite } else { Sync::WithWrite };
+            self.habits.learn(writing.bytes.len(), way, writing.since.elapsed());
+        }
+        self.finish(writing.token, Ok(Outcome::Done));
     }
 }
 
