@@ -151,7 +151,10 @@ fn unknown(arc: &Arc, alive: &[(Known, u32)]) -> Vec<Locator> {
 
 /// One or two arcs for the entries of `arc`.
 fn build(arc: &Arc, mut alive: Vec<(Known, u32)>, settings: &Settings) -> Vec<Arc> {
-    alive.sort_unstable_by_key(|(known, _)| known.position);
+    // Only a split needs them in the order of the ring.
+    if alive.len() >= settings.arc_objects_max {
+        alive.sort_unstable_by_key(|(known, _)| known.position);
+    }
     match split_at(&alive, settings) {
         Some(middle) => {
             let upper = alive.split_off(alive.partition_point(|(known, _)| known.position < middle));
