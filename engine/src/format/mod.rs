@@ -17,7 +17,7 @@ pub(crate) mod superblock;
 mod tests;
 
 /// The format this program reads and writes. Version 1 was never in a release.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Who wrote a file; repeated in every header, so that a misdirected write or a file in the wrong directory is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -62,7 +62,7 @@ fn superblock_is_as_drawn() {
         assert_eq!(&copy[8..16], b"ePOSTsup");
         assert_eq!(&copy[16..32], b"store-id-16bytes");
         assert_eq!(long(copy, 32), IDENTITY.seed);
-        assert_eq!([word(copy, 40), word(copy, 44), word(copy, 48), word(copy, 52)], [2, 2, 4, 3600]);
+        assert_eq!([word(copy, 40), word(copy, 44), word(copy, 48), word(copy, 52)], [3, 2, 4, 3600]);
         assert!(copy[56..].iter().all(|byte| *byte == 0));
         assert_eq!(long(copy, 0), checksum::of(&copy[8..64], 0x6550_4f53_5420_0001));
     }
@@ -76,10 +76,10 @@ fn another_version_of_superblock_is_told_apart_from_a_damaged_one_and_the_second
     assert_eq!(Superblock::from_file(&file).unwrap().identity(), IDENTITY);
     file[BLOCK + 20] ^= 1;
     assert_eq!(Superblock::from_file(&file), Err(Damage::Checksum));
-    superblock.version = 3;
-    assert_eq!(Superblock::from_file(&superblock.to_file()), Err(Damage::Newer(3)));
-    superblock.version = 1;
-    assert_eq!(Superblock::from_file(&superblock.to_file()), Err(Damage::Older(1)));
+    superblock.version = 4;
+    assert_eq!(Superblock::from_file(&superblock.to_file()), Err(Damage::Newer(4)));
+    superblock.version = 2;
+    assert_eq!(Superblock::from_file(&superblock.to_file()), Err(Damage::Older(2)));
     assert_eq!(Superblock::from_file(&[]), Err(Damage::Short));
 }
 
@@ -92,7 +92,7 @@ fn segment_header_is_as_drawn() {
     assert_eq!([long(&block, 32), long(&block, 40)], [0xc0ffee, 5]);
     assert_eq!(long(&block, 48), 3);
     let words: Vec<u32> = (56..80).step_by(4).map(|at| word(&block, at)).collect();
-    assert_eq!(words, [8, 1, 7, 9, 2, 2]);
+    assert_eq!(words, [8, 1, 7, 9, 2, 3]);
     assert_eq!(SegmentHeader::from_block(&block, &IDENTITY, 8), Err(Damage::Elsewhere));
 }
 
@@ -164,7 +164,7 @@ fn checkpoint_is_as_drawn() {
     assert_eq!([long(&bytes, 32), long(&bytes, 40)], [checksum::of(body, IDENTITY.seed), body.len() as u64]);
     assert_eq!([long(&bytes, 48), long(&bytes, 56), long(&bytes, 64), long(&bytes, 72)], [20, 21, 22, 23]);
     let words: Vec<u32> = (80..104).step_by(4).map(|at| word(&bytes, at)).collect();
-    assert_eq!(words, [1, 2, 1, 24, 2, 2]);
+    assert_eq!(words, [1, 2, 1, 24, 2, 3]);
     assert!(bytes[104..BLOCK].iter().all(|byte| *byte == 0));
     assert_eq!([long(body, 0), u64::from(word(body, 8)), u64::from(word(body, 12))], [11, 3, 2]);
     assert_eq!([word(body, 16), word(body, 20)], [7, 8]);
