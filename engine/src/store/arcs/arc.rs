@@ -91,7 +91,7 @@ impl Arc {
         size_of::<Arc>() + self.table.bytes() + noted
     }
 
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "simulation", feature = "fuzzing"))]
     /// Panics unless the invariants hold that can be seen without keys.
     pub(crate) fn check(&self) {
         self.table.check();

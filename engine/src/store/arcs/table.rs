@@ -199,7 +199,7 @@ impl Table {
             .chain(self.stash.iter().map(|((_, locator), tick)| (*locator, *tick)))
     }
 
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "simulation", feature = "fuzzing"))]
     /// Panics unless the invariants hold that can be seen without keys.
     pub(crate) fn check(&self) {
         assert_eq!(self.flaw(), None);
