@@ -1,4 +1,4 @@
-//! The index: which record holds a key's object and until when, in about eleven bytes of memory an object.
+//! The index: which record holds a key's object and until when, in about twelve bytes of memory an object.
 //!
 //! Sans I/O: nothing here reads, writes or knows a disk. The story, from small to large:
 //!

@@ -19,8 +19,9 @@ use std::collections::BTreeSet;
 
 /// A table this full (in per mille of its slots) is rebuilt: beyond, entries begin to find no place.
 const FULL: usize = 950;
-/// A table is made so large that its entries fill it to this: it grows by about an eighth.
-const FRESH: usize = 845;
+/// A table is made so large that its entries fill it to this: it grows by a good quarter, and so twice between two splits of its
+/// arc, and its slots come to less than twelve bytes an object, averaged over its growth.
+const FRESH: usize = 750;
 /// A table emptier than this is rebuilt smaller.
 const EMPTY: usize = 400;
 /// Small arcs grow by at least this share of the largest, and keep a stash of at least half of that.
@@ -187,4 +188,36 @@ fn fill(low: u64, high: u64, alive: &[(Known, u32)], settings: &Settings) -> Arc
         arc.digest.add(known.element);
     }
     arc
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what the bounds promise of an arc that grows. Method: the sizes of one arc's tables, from one split to the next.
+    use super::*;
+    use crate::limits;
+
+    #[test]
+    fn a_growing_arc_is_rebuilt_twice_between_splits_and_takes_less_than_twelve_bytes_an_object() {
+        let settings = Settings {
+            seed: 0,
+            digest_seed: 0,
+            arc_objects_max: limits::ARC_OBJECTS_MAX,
+            recents_max: limits::RECENTS_MAX,
+            fan_in: limits::RUN_FAN_IN,
+            tag_bits: 16,
+        };
+        let half = limits::ARC_OBJECTS_MAX / 2;
+        let (mut slots, mut rebuilds, mut bytes) = (slots_for(half, &settings), 0, 0.0);
+        for entries in half..limits::ARC_OBJECTS_MAX {
+            if entries * 1000 >= slots * FULL {
+                slots = slots_for(entries, &settings);
+                rebuilds += 1;
+            }
+            // The sizes of arcs are spread evenly over their logarithm.
+            bytes += (slots * Table::SLOT_BYTES) as f64 / entries as f64 / entries as f64;
+        }
+        assert_eq!(rebuilds, 2);
+        let average = bytes / std::f64::consts::LN_2;
+        assert!((11.0..12.0).contains(&average), "{average}");
+    }
 }
