@@ -6,8 +6,10 @@
 
 use super::arcs::arc::Arc;
 use super::arcs::codec::decode_arc;
+use super::arcs::gathering::Progress;
 use super::arcs::hash::KeyHash;
 use super::arcs::locator::{Locator, OFFSET_MAX, UNIT};
+use super::arcs::rebuild::Rebuild;
 use super::arcs::runs::MergePlan;
 use super::arcs::table::Table;
 use super::arcs::walk::{Entry, Need, Step, Walk};
@@ -235,11 +237,19 @@ impl Shelf {
 
     /// Rebuilds an arc that is due. Returns whether one was.
     pub(crate) fn rebuild(&mut self, index: &mut Index) -> bool {
-        let Some(mut rebuild) = index.begin_rebuild() else { return false };
-        let walk = Walk::of_arc(self.identity, rebuild.low, rebuild.high);
-        self.each(walk, index, |entry| rebuild.add(&entry));
+        let Some(mut rebuild) = index.begin_rebuild(self.identity) else { return false };
+        while self.gather(&mut rebuild, index, limits::WALK_STEPS_PER_TURN).expect("all pages are sound") {}
         index.finish_rebuild(rebuild).expect("all runs are sound");
         true
+    }
+
+    /// Moves a rebuild on. Returns whether there is more.
+    pub(crate) fn gather(&self, rebuild: &mut Rebuild, index: &Index, steps: usize) -> Result<bool, Damage> {
+        match rebuild.gather(index, steps) {
+            Progress::More => Ok(true),
+            Progress::Need(need) => rebuild.supply(need, self.bytes_of(need)).map(|()| true),
+            Progress::End => Ok(false),
+        }
     }
 
     /// Writes what a walk meets to a file.
@@ -307,8 +317,11 @@ impl Shelf {
 
     /// Gives a walk what it needs.
     pub(crate) fn try_supply(&self, walk: &mut Walk, need: Need) -> Result<(), Damage> {
+        walk.supply(need.run, need.offset, self.bytes_of(need))
+    }
+
+    fn bytes_of(&self, need: Need) -> Bytes {
         let start = usize::try_from(need.offset).expect("it lies in memory");
-        let bytes = self.files[&need.run].slice(start..start + need.length);
-        walk.supply(need.run, need.offset, bytes)
+        self.files[&need.run].slice(start..start + need.length)
     }
 }

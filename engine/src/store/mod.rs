@@ -25,6 +25,7 @@ mod inspection;
 mod log;
 mod presence;
 mod read;
+mod rebuilding;
 mod recovery;
 mod runs;
 mod scrub;
@@ -57,6 +58,7 @@ use arcs::walk::{Entry, Need};
 use bytes::Bytes;
 use log::{Log, Tail};
 use presence::Fact;
+use rebuilding::Rebuilding;
 use runs::RunFiles;
 use scrub::Scrub;
 use segments::Segments;
@@ -161,6 +163,10 @@ enum Pending {
         id: u64,
         need: Need,
     },
+    /// Pages for the rebuild of a table.
+    Rebuild {
+        need: Need,
+    },
     /// A step of a run being written.
     Run {
         id: u64,
@@ -200,9 +206,7 @@ pub struct Store<D: Disk> {
     walks: BTreeMap<u64, Walking>,
     walk_next: u64,
     run_files: RunFiles,
-    /// After a rebuild of a table that came to nothing: not before this batch again, and puts do not wait for it.
-    rebuild_not_before: u64,
-    rebuild_stalled: bool,
+    rebuilding: Rebuilding,
     scrub: Scrub,
     /// The last believed time of a sweep.
     swept_s: Option<u64>,
@@ -264,6 +268,7 @@ impl<D: Disk> Store<D> {
         moved |= self.advance_upkeep();
         moved |= self.begin_runs();
         moved |= self.advance_walks();
+        moved |= self.advance_rebuild();
         moved |= self.advance_supply();
         while self.build_batch() {
             moved = true;
@@ -288,7 +293,8 @@ impl<D: Disk> Store<D> {
     pub fn is_idle(&self) -> bool {
         let at_rest =
             self.pending.is_empty() && self.upkeep.is_idle() && self.changes.is_empty() && self.survivors.is_empty();
-        self.open_requests == 0 && self.finished.is_empty() && self.walks.is_empty() && at_rest
+        let is_walking = !self.walks.is_empty() || self.rebuilding.is_under_way();
+        self.open_requests == 0 && self.finished.is_empty() && !is_walking && at_rest
     }
 
     /// Asks for a checkpoint, so that the next opening is quick. Done when [`Store::is_idle`] holds again.
@@ -371,6 +377,7 @@ impl<D: Disk> Store<D> {
                 self.reading_done(reading, result);
             }
             Pending::Walk { id, need } => self.page_read(id, need, result),
+            Pending::Rebuild { need } => self.rebuild_page_read(need, result),
             Pending::Run { id } => self.run_step_done(id, result.err()),
             Pending::Aside => {}
             Pending::Supply { number } => self.supply_done(number, result.err()),

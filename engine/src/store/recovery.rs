@@ -19,6 +19,7 @@ use super::apply::Unsettled;
 use super::arcs::codec::ExpiryRow;
 use super::arcs::{self, Index};
 use super::log::{Log, Tail};
+use super::rebuilding::Rebuilding;
 use super::runs::RunFiles;
 use super::scrub::Scrub;
 use super::segments::{self, Segment, Segments, Spare, State};
@@ -475,8 +476,7 @@ impl Recovery {
             walks: BTreeMap::new(),
             walk_next: 0,
             run_files,
-            rebuild_not_before: 0,
-            rebuild_stalled: false,
+            rebuilding: Rebuilding::default(),
             scrub: Scrub::default(),
             swept_s: self.swept_s,
             write_faults: 0,

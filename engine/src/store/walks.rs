@@ -1,11 +1,10 @@
-//! Walks along the ring, and what they are for: scans, edges of digests, expired leases, tables that are rebuilt, runs that are
-//! written, and records that cannot say whose they are.
+//! Walks along the ring, and what they are for: scans, edges of digests, expired leases, runs that are written, and records that
+//! cannot say whose they are.
 //!
 //! A walk itself reads nothing (see [`super::arcs::walk`]): here it gets the pages it needs, a bounded number of steps each
 //! turn, all walks side by side. The shard never waits for one.
 
 use super::arcs::arc::Digest;
-use super::arcs::rebuild::Rebuild;
 use super::arcs::walk::{Entry, Need, Step, Walk};
 use super::presence::Candidate;
 use super::runs::RunWriting;
@@ -52,7 +51,6 @@ pub(super) enum Errand {
     Recheck {
         segment: u32,
     },
-    Rebuild(Option<Rebuild>),
     Run(Box<RunWriting>),
 }
 
@@ -105,7 +103,7 @@ impl<D: Disk> Store<D> {
 
     /// Moves every walk on by some steps. Returns whether one moved.
     pub(super) fn advance_walks(&mut self) -> bool {
-        let mut moved = self.begin_rebuild();
+        let mut moved = false;
         let ready: Vec<u64> = self.walks.iter().filter(|(_, walking)| !walking.is_reading).map(|(id, _)| *id).collect();
         for id in ready {
             let Some(mut walking) = self.walks.remove(&id) else { continue };
@@ -151,7 +149,7 @@ impl<D: Disk> Store<D> {
             Errand::Expire { found, .. } => found.len() >= limits::EXPIRED_PER_RECORD && !self.survivors.is_empty(),
             Errand::Run(writing) => writing.is_full(),
             Errand::Recheck { .. } => self.has_enough_to_recheck(),
-            Errand::Digest { .. } | Errand::Resolve { .. } | Errand::Rebuild(_) => false,
+            Errand::Digest { .. } | Errand::Resolve { .. } => false,
         }
     }
 
@@ -179,7 +177,6 @@ impl<D: Disk> Store<D> {
                     self.recheck_later(entry);
                 }
             }
-            Errand::Rebuild(rebuild) => rebuild.iter_mut().for_each(|rebuild| rebuild.add(entry)),
             Errand::Run(writing) => writing.push(entry),
         }
     }
@@ -249,11 +246,6 @@ impl<D: Disk> Store<D> {
                 self.arc_swept();
             }
             Errand::Recheck { .. } => self.listed_live(),
-            Errand::Rebuild(rebuild) => {
-                if let Some(rebuild) = rebuild.take() {
-                    self.end_rebuild(rebuild, was_refused);
-                }
-            }
             // What could not be read must not be left out of a merge.
             Errand::Run(writing) if was_refused => {
                 writing.give_up();
@@ -261,45 +253,6 @@ impl<D: Disk> Store<D> {
             }
             Errand::Run(writing) => writing.end(),
         }
-    }
-
-    /// Begins the rebuild of a table that has become too small or too large, one at a time.
-    fn begin_rebuild(&mut self) -> bool {
-        let is_under_way = self.walks.values().any(|walking| matches!(walking.errand, Errand::Rebuild(_)));
-        if is_under_way || self.log.durable < self.rebuild_not_before {
-            return false;
-        }
-        let Some(rebuild) = self.index.begin_rebuild() else { return false };
-        self.rebuild_stalled = false;
-        let walk = Walk::of_arc(self.identity, rebuild.low, rebuild.high);
-        self.begin_walk(Walking::new(walk, Errand::Rebuild(Some(rebuild))));
-        true
-    }
-
-    fn end_rebuild(&mut self, rebuild: Rebuild, was_refused: bool) {
-        let arcs = self.index.arcs().len();
-        match self.index.finish_rebuild(rebuild) {
-            Ok(given_up) => {
-                for locator in given_up {
-                    self.segments.discharge(u32::from(locator.segment()), locator.bytes());
-                }
-                self.counters.rebuilds += 1;
-                self.counters.splits += (self.index.arcs().len() - arcs) as u64;
-            }
-            // Pages of runs are damaged, and what they named is known to nobody. The table stays as it is, and takes what
-            // comes into its stash.
-            Err(lacking) => {
-                self.counters.run_damage += if was_refused { 0 } else { lacking.records.len() as u64 };
-                self.index.abandon_rebuild(&lacking.rebuild);
-                self.rebuild_stalled = true;
-                self.rebuild_not_before = self.log.durable + 256;
-            }
-        }
-    }
-
-    /// Whether a new object at the key's position may be added now.
-    pub(super) fn has_index_room(&self, key: &Key) -> bool {
-        self.index.has_room(key) || self.rebuild_stalled || !self.index.is_rebuild_due()
     }
 
     /// A batch failed: what was listed may have been undone, so scans begin anew, and runs may have passed over what was
@@ -323,7 +276,7 @@ impl<D: Disk> Store<D> {
                 // Its arcs were summed up with what has been undone.
                 Errand::Digest { .. } => walking.was_refused = true,
                 // What scrub misses by that, it meets on its next pass.
-                Errand::Resolve { .. } | Errand::Rebuild(_) | Errand::Recheck { .. } => {}
+                Errand::Resolve { .. } | Errand::Recheck { .. } => {}
             }
         }
     }

@@ -7,8 +7,8 @@
 //!   object *may* lie, and the record there confirms it.
 //! - Keys are found in order in sorted runs ([`crate::format::run`]) and, until a run is written, in the recents.
 //!   A [`Walk`] merges them and yields what is alive: an entry is, iff the table holds its locator.
-//! - Everything that needs keys is such a walk: scans, the edges of digests, expiry, writing and merging runs, and
-//!   the growing or splitting of an arc ([`Rebuild`]).
+//! - Everything that needs keys is such a walk: scans, the edges of digests, expiry, writing and merging runs. Only the growing
+//!   or splitting of an arc ([`Rebuild`]) needs no order, and gathers the same entries as they come.
 //! - A [`Snapshot`] hands out all arcs as they were at one moment, one by one, while the index goes on changing.
 //!
 //! What the caller owes
@@ -28,6 +28,7 @@
 
 pub(crate) mod arc;
 pub(crate) mod codec;
+pub(crate) mod gathering;
 pub(crate) mod hash;
 pub(crate) mod locator;
 pub(crate) mod rebuild;
@@ -207,11 +208,16 @@ impl Index {
 
     /// The end of an entry's lease, if the entry is alive.
     pub(crate) fn live_tick(&self, entry: &RunEntry) -> Option<u32> {
-        let generation = self.generations.get(usize::from(entry.locator.segment())).copied().flatten();
-        if generation != Some(entry.generation) {
+        if !self.is_in_use(entry) {
             return None;
         }
         self.tick_of(&entry.key, entry.locator)
+    }
+
+    /// Whether the segment that an entry points to is in use, and has not been used again since.
+    fn is_in_use(&self, entry: &RunEntry) -> bool {
+        let generation = self.generations.get(usize::from(entry.locator.segment())).copied().flatten();
+        generation == Some(entry.generation)
     }
 
     /// Whether a new object at the key's position would find room. While it would not, puts there wait for a rebuild.
@@ -505,7 +511,6 @@ impl Index {
     }
 
     fn assert_in_use(&self, entry: &RunEntry) {
-        let generation = self.generations.get(usize::from(entry.locator.segment())).copied().flatten();
-        assert_eq!(generation, Some(entry.generation), "an entry points into a segment in use");
+        assert!(self.is_in_use(entry), "an entry points into a segment in use");
     }
 }

@@ -1,20 +1,24 @@
 //! Rebuilding an arc: a larger or smaller table, or two arcs instead of one.
 //!
-//! A table does not know the whole hashes of its entries, so a walk over the arc collects them. The arc serves and
-//! changes meanwhile; only what is *added* to it is noted. When the walk has ended, the table as it then is says which of the
-//! collected entries are alive and until when: what was removed is no longer in it, leases are read there, and what was added is
-//! in the notes. So nothing is replayed and nothing can be missed, and the exchange is one step.
+//! A table does not know the whole hashes of its entries, so they are gathered from the recents and the runs
+//! ([`super::gathering`]). The arc serves and changes meanwhile; only what is *added* to it is noted. When all is gathered, the table
+//! as it then is says which of the entries are alive and until when: what was removed is no longer in it, leases are read there,
+//! and what was added is in the notes. So nothing is replayed and nothing can be missed, and the exchange is one step.
 //!
-//! If an entry of the table is neither in the walk nor in the notes (its page of a run is damaged), the rebuild says which
+//! If an entry of the table was neither gathered nor noted (its page of a run is damaged), the rebuild says which
 //! records it lacks. They hold their keys themselves: the caller reads them and adds them, or gives up those it cannot read.
 
 use super::arc::{Arc, Digest, Known};
+use super::gathering::{Gathering, Progress};
 use super::hash::{BUCKET, Hasher};
 use super::locator::Locator;
-use super::table::Table;
-use super::walk::Entry;
+use super::table::{Claims, Table};
+use super::walk::Need;
 use super::{Index, Settings};
+use crate::format::{Damage, Identity};
+#[cfg(test)]
 use crate::key::Key;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 
 /// A table this full (in per mille of its slots) is rebuilt: beyond, entries begin to find no place.
@@ -53,24 +57,48 @@ pub(super) fn has_room(table: &Table, settings: &Settings) -> bool {
 /// A rebuild under way.
 #[derive(Debug)]
 pub(crate) struct Rebuild {
-    /// The arc's positions, to be walked.
-    pub(crate) low: u64,
-    pub(crate) high: u64,
+    /// The arc's positions.
+    low: u64,
+    high: u64,
     hasher: Hasher,
+    gathering: Gathering,
     known: Vec<Known>,
     /// Records that cannot be read.
     lost: BTreeSet<Locator>,
 }
 
 impl Rebuild {
-    /// Adds what the walk met.
-    pub(crate) fn add(&mut self, entry: &Entry) {
-        self.add_record(&entry.key, entry.version, entry.locator);
+    /// Gathers on, about so many entries. When that has come to its end, the rebuild is to be finished before the index changes.
+    pub(crate) fn gather(&mut self, index: &Index, steps: usize) -> Progress {
+        let (hasher, known) = (self.hasher, &mut self.known);
+        let table = &index.arc(self.low).table;
+        self.gathering.go_on(index, steps, |entry| {
+            if index.is_in_use(entry) && table.tick_of(hasher.hash(&entry.key), entry.locator).is_some() {
+                known.push(hasher.known(&entry.key, entry.version, entry.locator));
+            }
+        })
     }
 
+    /// Hands over bytes that were needed. The first damage is returned to be counted. Bytes that are no longer needed are ignored.
+    pub(crate) fn supply(&mut self, need: Need, bytes: Bytes) -> Result<(), Damage> {
+        self.gathering.supply(need, bytes)
+    }
+
+    /// Passes over bytes that were needed and cannot be had.
+    pub(crate) fn skip(&mut self, need: Need) {
+        // Nothing is what was read, so all of its pages count as damaged; there is nothing else to report.
+        let _ = self.supply(need, Bytes::new());
+    }
+
+    #[cfg(test)]
     /// Adds what a record says of itself: one that [`Index::finish_rebuild`] lacked.
     pub(crate) fn add_record(&mut self, key: &Key, version: u64, locator: Locator) {
         self.known.push(self.hasher.known(key, version, locator));
+    }
+
+    #[cfg(test)]
+    pub(super) fn gathering(&self) -> &Gathering {
+        &self.gathering
     }
 
     #[cfg(test)]
@@ -83,18 +111,19 @@ impl Rebuild {
 /// Why a rebuild could not be finished: entries of the table that nothing was known of.
 #[derive(Debug)]
 pub(crate) struct Lacking {
-    pub(crate) rebuild: Rebuild,
+    pub(crate) rebuild: Box<Rebuild>,
     pub(crate) records: Vec<Locator>,
 }
 
 impl Index {
     /// Begins the rebuild that is most urgent, if there is one that has not begun.
-    pub(crate) fn begin_rebuild(&mut self) -> Option<Rebuild> {
+    pub(crate) fn begin_rebuild(&mut self, identity: Identity) -> Option<Rebuild> {
         let at = self.misfits.iter().map(|low| self.arc_at(*low)).find(|at| self.arcs[*at].noted.is_none())?;
         let arc = &mut self.arcs[at];
         arc.noted = Some(Vec::new());
-        let known = Vec::with_capacity(arc.table.len());
-        Some(Rebuild { low: arc.low, high: arc.high, hasher: self.hasher, known, lost: BTreeSet::new() })
+        let (low, high, known) = (arc.low, arc.high, Vec::with_capacity(arc.table.len()));
+        let gathering = Gathering::new(identity, low, high, self);
+        Some(Rebuild { low, high, hasher: self.hasher, gathering, known, lost: BTreeSet::new() })
     }
 
     /// Gives up a rebuild; the arc stays as it is, and is due again.
@@ -103,19 +132,19 @@ impl Index {
         self.arcs[at].noted = None;
     }
 
-    /// Puts the new table or the two new arcs in the place of the arc that was walked. Returns what was given up and is no longer
+    /// Puts the new table or the two new arcs in the place of the arc. Returns what was given up and is no longer
     /// in the index.
     pub(crate) fn finish_rebuild(&mut self, mut rebuild: Rebuild) -> Result<Vec<Locator>, Lacking> {
+        assert!(rebuild.gathering.is_whole(self), "all that there is has been gathered");
         let at = self.arc_at(rebuild.low);
         let arc = &mut self.arcs[at];
         assert_eq!((arc.low, arc.high), (rebuild.low, rebuild.high));
         let noted = arc.noted.as_mut().expect("a rebuild that began and has not ended");
         rebuild.known.append(noted);
-        let alive = alive(arc, &mut rebuild.known);
-        let unknown = if alive.len() < arc.table.len() { unknown(arc, &alive) } else { Vec::new() };
+        let (alive, unknown) = alive(arc, &rebuild.known);
         let records: Vec<Locator> = unknown.iter().filter(|locator| !rebuild.lost.contains(locator)).copied().collect();
         if !records.is_empty() {
-            return Err(Lacking { rebuild, records });
+            return Err(Lacking { rebuild: Box::new(rebuild), records });
         }
         let fresh = build(arc, alive, &self.settings);
         let mut digest = Digest::default();
@@ -134,48 +163,42 @@ impl Index {
     }
 }
 
-/// Those of the entries that the arc's table still holds, with their leases. The notes come last in `known`: where a locator was
-/// used twice in the meantime, the later record is the one that lies there.
-fn alive(arc: &Arc, known: &mut Vec<Known>) -> Vec<(Known, u32)> {
-    known.reverse();
-    known.sort_by_key(|known| known.locator);
-    known.dedup_by_key(|known| known.locator);
-    let tick_of = |known: &Known| arc.table.tick_of(known.hash, known.locator);
-    known.iter().filter_map(|known| tick_of(known).map(|tick| (*known, tick))).collect()
-}
-
-/// Records of the arc that are not among those known to be alive.
-fn unknown(arc: &Arc, alive: &[(Known, u32)]) -> Vec<Locator> {
-    let held = |locator: &Locator| alive.binary_search_by_key(locator, |(known, _)| known.locator).is_ok();
-    arc.table.iter().map(|(locator, _)| locator).filter(|locator| !held(locator)).collect()
+/// Those of the entries that the arc's table still holds, with their leases, and the records of which nothing is known. The
+/// notes come last in `known`, and first here: where a locator was used twice in the meantime, the later record lies there.
+fn alive(arc: &Arc, known: &[Known]) -> (Vec<(Known, u32)>, Vec<Locator>) {
+    let mut claims = Claims::new(&arc.table);
+    let mut alive = Vec::with_capacity(arc.table.len());
+    for known in known.iter().rev() {
+        alive.extend(claims.claim(known.hash, known.locator).map(|tick| (*known, tick)));
+    }
+    let unknown = if alive.len() < arc.table.len() { claims.unclaimed() } else { Vec::new() };
+    (alive, unknown)
 }
 
 /// One or two arcs for the entries of `arc`.
 fn build(arc: &Arc, mut alive: Vec<(Known, u32)>, settings: &Settings) -> Vec<Arc> {
-    // Only a split needs them in the order of the ring.
-    if alive.len() >= settings.arc_objects_max {
-        alive.sort_unstable_by_key(|(known, _)| known.position);
-    }
-    match split_at(&alive, settings) {
+    match split_at(&mut alive, settings) {
         Some(middle) => {
-            let upper = alive.split_off(alive.partition_point(|(known, _)| known.position < middle));
-            vec![fill(arc.low, middle - 1, &alive, settings), fill(middle, arc.high, &upper, settings)]
+            let (lower, upper): (Vec<_>, Vec<_>) = alive.into_iter().partition(|(known, _)| known.position < middle);
+            vec![fill(arc.low, middle - 1, &lower, settings), fill(middle, arc.high, &upper, settings)]
         }
         None => vec![fill(arc.low, arc.high, &alive, settings)],
     }
 }
 
-/// Where the upper half begins, if there are enough entries for two arcs and they do not all share one position.
-fn split_at(alive: &[(Known, u32)], settings: &Settings) -> Option<u64> {
+/// Where the upper half begins, if there are enough entries for two arcs and they do not all share one position. Changes their
+/// order.
+fn split_at(alive: &mut [(Known, u32)], settings: &Settings) -> Option<u64> {
     if alive.len() < settings.arc_objects_max {
         return None;
     }
-    let first = alive[0].0.position;
-    let middle = alive[alive.len() / 2].0.position;
-    if middle > first {
+    let half = alive.len() / 2;
+    let (lower, (middle, _), upper) = alive.select_nth_unstable_by_key(half, |(known, _)| known.position);
+    let middle = middle.position;
+    if lower.iter().any(|(known, _)| known.position < middle) {
         return Some(middle);
     }
-    alive.iter().map(|(known, _)| known.position).find(|position| *position > first)
+    upper.iter().map(|(known, _)| known.position).filter(|position| *position > middle).min()
 }
 
 fn fill(low: u64, high: u64, alive: &[(Known, u32)], settings: &Settings) -> Arc {

@@ -33,6 +33,8 @@ impl Recent {
 pub(crate) struct Recents {
     open: BTreeMap<Key, Recent>,
     frozen: BTreeMap<Key, Recent>,
+    /// How often entries have moved between the maps, or out of them into a run.
+    moves: u64,
 }
 
 impl Recents {
@@ -72,26 +74,42 @@ impl Recents {
 
     /// The first entries in `open` and in `frozen` at or behind a key.
     pub(super) fn first(&self, which: Which, from: Bound<Key>) -> Option<RunEntry> {
-        let map = match which {
+        self.map(which).range((from, Bound::Unbounded)).next().map(|(key, recent)| recent.entry(*key))
+    }
+
+    /// The entries of one of the maps from a key to another, which is included.
+    pub(super) fn between(&self, which: Which, from: Bound<Key>, to: Key) -> impl Iterator<Item = RunEntry> + '_ {
+        self.map(which).range((from, Bound::Included(to))).map(|(key, recent)| recent.entry(*key))
+    }
+
+    fn map(&self, which: Which) -> &BTreeMap<Key, Recent> {
+        match which {
             Which::Open => &self.open,
             Which::Frozen => &self.frozen,
-        };
-        map.range((from, Bound::Unbounded)).next().map(|(key, recent)| recent.entry(*key))
+        }
+    }
+
+    /// Changes whenever entries have moved between the maps, or out of them into a run.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves
     }
 
     pub(super) fn freeze(&mut self) {
         assert!(self.frozen.is_empty(), "one run is written from memory at a time");
         self.frozen = std::mem::take(&mut self.open);
+        self.moves += 1;
     }
 
     /// Takes back what was frozen: no run came of it.
     pub(super) fn thaw(&mut self) {
         let newer = std::mem::replace(&mut self.open, std::mem::take(&mut self.frozen));
         self.open.extend(newer);
+        self.moves += 1;
     }
 
     pub(super) fn drop_frozen(&mut self) {
         self.frozen.clear();
+        self.moves += 1;
     }
 
     /// All entries; where both maps have a key, the newer one last.

@@ -18,7 +18,7 @@
 
 use super::hash::{BUCKET, KeyHash, other_bucket};
 use super::locator::Locator;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The lease of a slot whose end is in the far map, or that is empty. No sweep's bound exceeds it.
 pub(super) const FAR: u16 = u16::MAX;
@@ -392,6 +392,47 @@ impl Table {
         });
     }
 }
+
+/// Entries of a table that somebody has claimed by hash and locator: each is given out once.
+#[derive(Debug)]
+pub(super) struct Claims<'a> {
+    table: &'a Table,
+    /// A bit for each slot.
+    slots: Vec<u16>,
+    stash: BTreeSet<(KeyHash, Locator)>,
+}
+
+impl<'a> Claims<'a> {
+    pub(super) fn new(table: &'a Table) -> Claims<'a> {
+        Claims { table, slots: vec![0; table.tags.len()], stash: BTreeSet::new() }
+    }
+
+    /// The end of the lease of the entry with this hash and locator, the first time.
+    pub(super) fn claim(&mut self, hash: KeyHash, locator: Locator) -> Option<u32> {
+        let Some(at) = self.table.find(hash, locator) else {
+            let tick = *self.table.stash.get(&(hash, locator))?;
+            return self.stash.insert((hash, locator)).then_some(tick);
+        };
+        let bit = 1 << at.place;
+        if self.slots[at.bucket] & bit != 0 {
+            return None;
+        }
+        self.slots[at.bucket] |= bit;
+        Some(self.table.tick(at))
+    }
+
+    /// The entries that nobody has claimed.
+    pub(super) fn unclaimed(&self) -> Vec<Locator> {
+        let all = (0..self.table.tags.len()).flat_map(|bucket| (0..BUCKET).map(move |place| At { bucket, place }));
+        let slots = all
+            .filter(|at| self.table.tags[at.bucket][at.place] != 0 && self.slots[at.bucket] & (1 << at.place) == 0)
+            .map(|at| self.table.locator(at));
+        let stash = self.table.stash.keys().filter(|entry| !self.stash.contains(entry)).map(|(_, locator)| *locator);
+        slots.chain(stash).collect()
+    }
+}
+
+const _: () = assert!(BUCKET <= u16::BITS as usize);
 
 /// Bit `n` is set iff slot `n` has this tag. Sixteen compares side by side.
 fn matching(tags: &[u16; BUCKET], tag: u16) -> u32 {

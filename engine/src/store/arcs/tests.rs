@@ -6,6 +6,7 @@
 
 use super::arc::Digest;
 use super::codec::{ExpiryRow, decode_arc, decode_recents, encode_recents};
+use super::gathering::Gathering;
 use super::locator::Locator;
 use super::rebuild::Rebuild;
 use super::runs::MergePlan;
@@ -84,13 +85,17 @@ struct Coverage {
     false_matches: usize,
     recycled: usize,
     expired: usize,
+    /// Recents that moved while a rebuild went through them.
+    moved_under_rebuilds: usize,
+    /// Runs that were merged away while a rebuild went through them.
+    merged_under_rebuilds: usize,
 }
 
 /// Something that takes time, and during which the index changes.
 enum Work {
     Run { walk: Walk, writer: RunWriter },
     Merge { walk: Walk, writer: RunWriter, plan: MergePlan },
-    Rebuild { walk: Walk, rebuild: Rebuild },
+    Rebuild(Rebuild),
     Snapshot { arcs: Vec<Vec<u8>>, recents: Vec<u8>, model: Model, generations: Vec<Option<u32>> },
     Scan { walk: Walk, met: Vec<Entry>, always: BTreeSet<(Key, u64)> },
 }
@@ -261,6 +266,7 @@ impl Life {
         let is_free = |work: &[Work], kind: fn(&Work) -> bool| !work.iter().any(kind);
         match self.chance.below(5) {
             0 if self.index.is_run_due() && is_free(&self.work, |work| matches!(work, Work::Run { .. })) => {
+                self.coverage.moved_under_rebuilds += self.rebuilds(Gathering::is_among_recents);
                 self.index.freeze_recents();
                 let writer = self.shelf.begin_run();
                 self.work.push(Work::Run { walk: Walk::of_frozen(identity), writer });
@@ -272,10 +278,7 @@ impl Life {
                 }
             }
             2 => {
-                if let Some(rebuild) = self.index.begin_rebuild() {
-                    let walk = Walk::of_arc(identity, rebuild.low, rebuild.high);
-                    self.work.push(Work::Rebuild { walk, rebuild });
-                }
+                self.work.extend(self.index.begin_rebuild(identity).map(Work::Rebuild));
             }
             3 if is_free(&self.work, |work| matches!(work, Work::Snapshot { .. })) => {
                 self.index.begin_snapshot();
@@ -315,8 +318,11 @@ impl Life {
 
     fn abandon(&mut self, work: Work) {
         match work {
-            Work::Run { .. } => self.index.thaw_recents(),
-            Work::Rebuild { rebuild, .. } => self.index.abandon_rebuild(&rebuild),
+            Work::Run { .. } => {
+                self.coverage.moved_under_rebuilds += self.rebuilds(Gathering::is_among_recents);
+                self.index.thaw_recents();
+            }
+            Work::Rebuild(rebuild) => self.index.abandon_rebuild(&rebuild),
             Work::Snapshot { .. } => self.index.abandon_snapshot(),
             Work::Merge { .. } | Work::Scan { .. } => {}
         }
@@ -327,7 +333,7 @@ impl Life {
             Work::Run { walk, writer } | Work::Merge { walk, writer, .. } => {
                 (walk, Box::new(|entry| push(writer, entry)))
             }
-            Work::Rebuild { walk, rebuild } => (walk, Box::new(|entry| rebuild.add(&entry))),
+            Work::Rebuild(rebuild) => return !self.shelf.gather(rebuild, &self.index, 1).expect("all pages are sound"),
             Work::Scan { walk, met, .. } => (walk, Box::new(|entry| met.push(entry))),
             Work::Snapshot { arcs, .. } => match self.index.next_of_snapshot() {
                 Some(bytes) => {
@@ -365,10 +371,12 @@ impl Life {
             }
             Work::Merge { writer, plan, .. } => {
                 let run = self.shelf.keep(writer);
+                let is_merged = |gathering: &Gathering| gathering.run().is_some_and(|run| plan.runs.contains(&run));
+                self.coverage.merged_under_rebuilds += self.rebuilds(is_merged);
                 self.index.finish_merge(run, &plan.runs);
                 self.coverage.merges += 1;
             }
-            Work::Rebuild { rebuild, .. } => {
+            Work::Rebuild(rebuild) => {
                 let arcs = self.index.arcs.len();
                 let lost = self.index.finish_rebuild(rebuild).expect("all runs are sound");
                 assert!(lost.is_empty());
@@ -416,6 +424,11 @@ impl Life {
         for (key, entry) in model.iter().filter(|(key, entry)| self.model.get(*key) == Some(*entry)) {
             assert!(walked.contains(entry), "{key:?} is missing");
         }
+    }
+
+    /// Rebuilds under way that are at such a point.
+    fn rebuilds(&self, is_there: impl Fn(&Gathering) -> bool) -> usize {
+        self.work.iter().filter(|work| matches!(work, Work::Rebuild(rebuild) if is_there(rebuild.gathering()))).count()
     }
 
     fn rebuild_now(&mut self) {
@@ -522,9 +535,14 @@ fn the_random_lives_meet_every_rare_case() {
         all.false_matches += life.coverage.false_matches;
         all.recycled += life.coverage.recycled;
         all.expired += life.coverage.expired;
+        all.moved_under_rebuilds += life.coverage.moved_under_rebuilds;
+        all.merged_under_rebuilds += life.coverage.merged_under_rebuilds;
     }
-    let Coverage { splits, rebuilds, runs, merges, far, stashed, false_matches, recycled, expired } = all;
-    for count in [splits, rebuilds, runs, merges, far, stashed, false_matches, recycled, expired] {
+    let Coverage { splits, rebuilds, runs, merges, far, stashed, false_matches, recycled, expired, .. } = all;
+    let Coverage { moved_under_rebuilds, merged_under_rebuilds, .. } = all;
+    let under_rebuilds = [moved_under_rebuilds, merged_under_rebuilds];
+    let others = [splits, rebuilds, runs, merges, far, stashed, false_matches, recycled, expired];
+    for count in under_rebuilds.into_iter().chain(others) {
         assert!(count > 0, "{all:?}");
     }
 }
@@ -640,12 +658,19 @@ fn rebuild_everything(life: &mut Life, missing: &BTreeSet<Locator>) {
         life.index.drop_damaged(&first.key, first.locator).expect("it is held");
         life.model.remove(&first.key);
     }
-    while let Some(mut rebuild) = life.index.begin_rebuild() {
-        let (met, _) = walk_over_damage(life, Walk::of_arc(life.shelf.identity, rebuild.low, rebuild.high));
-        met.iter().for_each(|entry| rebuild.add(entry));
+    while let Some(mut rebuild) = life.index.begin_rebuild(life.shelf.identity) {
+        let mut reported = 0;
+        loop {
+            match life.shelf.gather(&mut rebuild, &life.index, 7) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) => reported += 1,
+            }
+        }
+        assert!(reported <= rebuild.gathering().damaged_pages());
         let Err(lacking) = life.index.finish_rebuild(rebuild) else { continue };
         assert!(lacking.records.iter().all(|locator| missing.contains(locator)));
-        let mut rebuild = lacking.rebuild;
+        let mut rebuild = *lacking.rebuild;
         for (at, locator) in lacking.records.iter().enumerate() {
             let entry = *life.model.values().find(|entry| entry.locator == *locator).expect("it is held");
             if at % 2 == 0 {

@@ -102,7 +102,7 @@ pub(crate) struct Walk {
 ///
 /// Invariant: while `page` is one of the buffer's pages, `entry` is one of its entries.
 #[derive(Debug)]
-struct Head {
+pub(super) struct Head {
     run: u32,
     /// The page of entries to be read next, and the one behind the range.
     page_next: u32,
@@ -135,11 +135,6 @@ impl Walk {
             ranges.clear();
         }
         Walk::over(identity, Scope::All, ranges, Some(after))
-    }
-
-    /// All live entries of an arc.
-    pub(crate) fn of_arc(identity: Identity, low: u64, high: u64) -> Walk {
-        Walk::over(identity, Scope::All, vec![keys_at(low, high)], None)
     }
 
     /// All live entries from one key to another, both included.
@@ -370,7 +365,7 @@ impl Walk {
 }
 
 impl Head {
-    fn new(run: &Run, from: &KeyBytes, to: &KeyBytes) -> Head {
+    pub(super) fn new(run: &Run, from: &KeyBytes, to: &KeyBytes) -> Head {
         Head {
             run: run.number,
             page_next: run.page_before(position(&key_of(from))),
@@ -383,8 +378,17 @@ impl Head {
         }
     }
 
+    pub(super) fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// Whether the present entry is in memory.
+    pub(super) fn has_entry(&self) -> bool {
+        self.page < self.counts.len()
+    }
+
     /// What must be read before the head has an entry again; nothing if it has one, or has come to its end.
-    fn need(&self) -> Option<Need> {
+    pub(super) fn need(&self) -> Option<Need> {
         let is_used_up = self.page >= self.counts.len();
         (is_used_up && self.page_next < self.page_end).then(|| Need {
             run: self.run,
@@ -398,17 +402,17 @@ impl Head {
     }
 
     /// The bytes of the present entry.
-    fn bytes(&self) -> Option<&[u8; RunEntry::SIZE]> {
+    pub(super) fn bytes(&self) -> Option<&[u8; RunEntry::SIZE]> {
         (self.page < self.counts.len()).then(|| entry_bytes(&self.buffer[self.page * PAGE..], self.entry))
     }
 
     /// The position of the present entry; `u64::MAX` if there is none.
-    fn front(&self) -> u64 {
+    pub(super) fn front(&self) -> u64 {
         let position = self.bytes().and_then(|bytes| bytes.first_chunk());
         position.map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
     }
 
-    fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         self.entry += 1;
         if self.entry >= usize::from(self.counts[self.page]) {
             self.next_page();
@@ -424,7 +428,7 @@ impl Head {
     }
 
     /// Takes in what was asked for. Pages that are missing or damaged count as empty.
-    fn take_in(&mut self, bytes: Bytes, identity: &Identity, damaged_pages: &mut u64) -> Option<Damage> {
+    pub(super) fn take_in(&mut self, bytes: Bytes, identity: &Identity, damaged_pages: &mut u64) -> Option<Damage> {
         let mut first_damage = None;
         let asked = self.asked();
         self.counts.clear();
