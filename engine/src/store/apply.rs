@@ -75,15 +75,13 @@ impl<D: Disk> Store<D> {
                 entries.len() as u64
             }
             Effect::Extend(leases) => {
+                changes.undo.reserve(leases.len());
+                changes.hashes.reserve(leases.len());
                 for lease in leases {
-                    let shorter = self.index.ends_at(lease.address).filter(|(_, tick)| *tick < lease.tick);
-                    changes.undo.extend(shorter.map(|(locator, tick)| Undo::Extended {
-                        address: lease.address,
-                        locator,
-                        tick,
-                    }));
-                    self.index.extend(lease.address, lease.tick);
-                    self.unsettle(changes, lease.address.hash);
+                    let address = lease.address;
+                    let undo = |locator, tick| changes.undo.push(Undo::Extended { address, locator, tick });
+                    self.index.extend(address, lease.tick, undo);
+                    self.unsettle(changes, address.hash);
                 }
                 0
             }

@@ -110,7 +110,7 @@ impl BareIndex {
     /// Extends a lease; returns how many entries it may have been.
     pub fn touch(&mut self, key: &Key, tick: u32) -> usize {
         let address = self.index.address(key);
-        self.index.extend(address, tick)
+        self.index.extend(address, tick, |_, _| ())
     }
 
     /// Looks at all leases; returns in how many arcs one has ended.

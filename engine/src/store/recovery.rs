@@ -353,7 +353,7 @@ impl Recovery {
             (Action::Put, _) => self.place(header),
             (Action::Remove, _) => self.take_replaced(header),
             (Action::Lease, Rows::Leases(rows)) => rows.iter().for_each(|row| {
-                self.index.extend(row.address, row.tick);
+                self.index.extend(row.address, row.tick, |_, _| ());
             }),
             (Action::Expired, Rows::Expired(rows)) => rows.iter().for_each(|row| {
                 self.index.remove_at(row);

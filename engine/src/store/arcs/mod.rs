@@ -303,9 +303,10 @@ impl Index {
         Some(tick)
     }
 
-    /// Extends the lease of everything that may be the key's, and returns how many that were. It never shortens one.
-    pub(crate) fn extend(&mut self, address: Address, tick: u32) -> usize {
-        self.change(address.position).table.extend(address.hash, tick)
+    /// Extends the lease of everything that may be the key's, and returns how many that were. It never shortens one. What it has
+    /// changed is told with the end before, for [`Index::restore_end`].
+    pub(crate) fn extend(&mut self, address: Address, tick: u32, changed: impl FnMut(Locator, u32)) -> usize {
+        self.change(address.position).table.extend(address.hash, tick, changed)
     }
 
     /// What [`Index::extend`] would extend, with the ends as they are.

@@ -148,20 +148,30 @@ impl Table {
         }
     }
 
-    /// Extends the lease of everything that may be the key's. Returns how many that were.
-    pub(crate) fn extend(&mut self, hash: KeyHash, tick: u32) -> usize {
+    /// Extends the lease of everything that may be the key's. Returns how many that were, and says of which the end has changed,
+    /// and what it was.
+    pub(crate) fn extend(&mut self, hash: KeyHash, tick: u32, mut changed: impl FnMut(Locator, u32)) -> usize {
         let (first, second) = self.buckets(hash);
         let mut matched = 0;
         for bucket in [Some(first), (second != first).then_some(second)].into_iter().flatten() {
             let mut mask = matching(&self.tags[bucket], hash.tag());
             while mask != 0 {
-                self.extend_at(At { bucket, place: mask.trailing_zeros() as usize }, tick);
+                let at = At { bucket, place: mask.trailing_zeros() as usize };
+                if let Some(before) = self.extend_at(at, tick) {
+                    changed(self.locator(at), before);
+                }
                 mask &= mask - 1;
                 matched += 1;
             }
         }
-        for (_, end) in self.stash.range_mut((hash, Locator::LOWEST)..=(hash, Locator::HIGHEST)) {
-            *end = tick.max(*end);
+        if self.stash.is_empty() {
+            return matched;
+        }
+        for ((_, locator), end) in self.stash.range_mut((hash, Locator::LOWEST)..=(hash, Locator::HIGHEST)) {
+            if *end < tick {
+                changed(*locator, *end);
+                *end = tick;
+            }
             matched += 1;
         }
         matched
@@ -334,15 +344,19 @@ impl Table {
         }
     }
 
-    fn extend_at(&mut self, at: At, tick: u32) {
-        let lease = self.leases[at.bucket][at.place];
-        let since = tick.wrapping_sub(self.base);
-        if lease != FAR && tick >= self.base && since < SPAN {
-            self.leases[at.bucket][at.place] = lease.max(since as u16);
-        } else if tick > self.tick(at) {
+    /// Returns the end before, if it has changed.
+    fn extend_at(&mut self, at: At, tick: u32) -> Option<u32> {
+        let before = self.tick(at);
+        if tick <= before {
+            return None;
+        }
+        if self.leases[at.bucket][at.place] != FAR && self.fits(tick) {
+            self.leases[at.bucket][at.place] = (tick - self.base) as u16;
+        } else {
             self.far.remove(&at.slot());
             self.lease_at(at, tick);
         }
+        Some(before)
     }
 
     /// Sets the lease of a slot that is not in the far map.

@@ -40,16 +40,22 @@ fn a_table_agrees_with_a_map_whatever_the_leases() {
                 }
                 (2, Some((hash, held))) => {
                     let end = tick(&mut chance, step);
-                    let matched = table.extend(hash, end);
+                    let mut told = Vec::new();
+                    let matched = table.extend(hash, end, |locator, before| told.push((locator, before)));
                     let before: HashMap<_, _> = model.clone();
+                    let mut changed = Vec::new();
                     for ((other, locator), held) in &mut model {
                         let now = table.tick_of(*other, *locator).expect("it is there");
                         assert!(
                             now == *held || (now == end && end > *held && other.tag() == hash.tag()),
                             "seed {seed}"
                         );
+                        changed.extend((now != *held).then_some((*locator, *held)));
                         *held = now;
                     }
+                    told.sort_unstable();
+                    changed.sort_unstable();
+                    assert_eq!(told, changed, "seed {seed}: every change is told, and what was before");
                     assert!(matched >= 1);
                     assert_eq!(model[&(hash, held)], before[&(hash, held)].max(end));
                 }

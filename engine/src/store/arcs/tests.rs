@@ -223,7 +223,7 @@ impl Life {
     fn touch(&mut self) {
         let (key, tick) = (self.chance.key(), self.chance.tick());
         let address = self.index.address(&key);
-        let matched = self.index.extend(address, tick);
+        let matched = self.index.extend(address, tick, |_, _| ());
         assert!(matched > 0 || !self.model.contains_key(&key));
         for (other, entry) in &mut self.model {
             let now = self.index.tick_of(other, entry.locator).expect("a held object has a lease");
@@ -717,7 +717,7 @@ fn flipped_bits_are_refused_or_harmless() {
         believed += 1;
         for entry in life.model.values() {
             let hash = life.index.address(&entry.key).hash;
-            arc.table.extend(hash, chance.tick());
+            arc.table.extend(hash, chance.tick(), |_, _| ());
             let found: Vec<(Locator, u32)> = arc.table.candidates(hash).collect();
             found.iter().for_each(|(locator, _)| assert!(arc.table.remove(hash, *locator).is_some()));
             arc.table.insert(hash, entry.locator, chance.tick());
