@@ -34,11 +34,9 @@ pub const SPARE_SHARE: u64 = 8;
 pub const STEP_BYTES: u32 = 1024 * 1024;
 /// A file at most doubles in one step, and grows by at most so many times [`STEP_BYTES`].
 pub const STEPS_AT_ONCE: u32 = 8;
-/// Zeros are written ahead of need in chunks of this size, one at a time.
+/// Zeros are written ahead of need in chunks of this size, one at a time, and none while batches of more bytes than this are
+/// in flight: written ground saves a small batch more than its zeros cost, and a large one less.
 pub const ZEROS: usize = 64 * 1024;
-/// While batches of more bytes than this are in flight, no zeros are written: written ground saves a small batch more than its
-/// zeros cost, and a large one less.
-pub const ZEROS_BESIDE: u64 = 64 * 1024;
 /// In a store of fewer segments all classes share one open segment.
 pub const SEGMENTS_FOR_CLASSES: u64 = 2 * SEGMENTS_MIN;
 /// A class opens a segment of its own only while more segments than this are free; else it shares one.

@@ -292,13 +292,13 @@ impl<D: Disk> Store<D> {
         // Room is asked for all that has lined up. Survivors wait for it: batches of one each would waste what they gain.
         let wanted = (needed + self.lined_up_bytes()).next_multiple_of(limits::BLOCK).min(size - at);
         let enough = if importance == Importance::Clean { wanted } else { needed };
-        if at + enough <= reserved || at + enough <= self.take_unwritten(open) as usize {
+        if at + enough <= reserved || at + enough <= self.take_unwritten(class, wanted) as usize {
             return Room::Ready;
         }
         if let Some(error) = self.log.starved {
             return Room::Never(error);
         }
-        self.want_room(open, wanted);
+        self.want_room(class, wanted);
         Room::Later
     }
 
@@ -358,13 +358,14 @@ impl<D: Disk> Store<D> {
     }
 
     fn open_segment(&mut self, class: usize, ready: ReadySegment) {
+        assert!(!self.log.supply.works_on(ready.number), "nothing of an earlier life is still written to it");
         let generation = self.log.generation_next;
         self.log.generation_next += 1;
         let sequence = self.log.sequence_next;
         self.log.era.get_or_insert(Era { sequence, generation, class: 0 });
         let segment = Segment {
             generation,
-            allocated: ready.reserved,
+            allocated: ready.allocated,
             live: 0,
             last_sequence: 0,
             state: State::Open,
@@ -378,9 +379,10 @@ impl<D: Disk> Store<D> {
             number: ready.number,
             generation,
             at,
-            reserved: ready.reserved.min(self.settings.segment_bytes),
+            reserved: ready.written.min(self.settings.segment_bytes),
             first_sequence: self.log.sequence_next,
         });
+        self.go_on_writing(ready);
     }
 
     /// Hands the batch to the disk. Answers that needed no record wait for whatever their reasons wait for.

@@ -5,15 +5,18 @@
 //! at a time, ahead of the batches; a dead segment's file, written in an earlier life, is better still and taken first.
 //!
 //! The work is bounded by need. A file begins small and grows when half of it is used, at most doubling; one further file is
-//! made when an open segment is half full; a store that is not written makes nothing. Zeros stand back: none are written
-//! while large batches are in flight (a byte of zeros costs the device what a byte of a batch does, and what it
-//! saves is the same for every batch, however large), and whoever needs the room takes it as it is, allocated and partly
-//! unwritten: at once, or when the chunk in flight has ended.
+//! made when an open segment is half full; a store that is not written makes nothing. Each chunk of zeros may be used as
+//! soon as it is written: a small batch that has come to the end of them waits for one chunk, which saves some batches behind
+//! it what it saves this one. Large batches do not wait, and zeros stand back while they are in flight: a byte of
+//! zeros costs the device what a byte of a batch does, and what it saves is the same for every batch, however large. They
+//! take all of the room as it is, allocated and partly unwritten.
 //!
-//! Invariant: zeros are written only behind the end of what batches may use (`OpenSegment::reserved`), so that a batch and
-//! zeros never meet.
+//! Invariants:
+//! - zeros are written only behind the end of what batches may use (`OpenSegment::reserved`), so that a batch and zeros
+//!   never meet;
+//! - a file that is worked on is new or its segment's, and a segment is not freed before an operation on its file has ended:
+//!   else zeros of one life would fall on the batches of the next.
 
-use super::log::OpenSegment;
 use super::segments::{self, Spare, State};
 use super::{Pending, Store};
 use crate::disk::{Buffer, Disk, DiskError, Operation};
@@ -34,7 +37,10 @@ static ZEROS: LazyLock<Bytes> = LazyLock::new(|| {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadySegment {
     pub(crate) number: u32,
-    pub(crate) reserved: u32,
+    /// Bytes of the file.
+    pub(crate) allocated: u32,
+    /// So many of them are written, and may be used at once.
+    pub(crate) written: u32,
     /// It has been a segment before.
     pub(crate) recycled: bool,
 }
@@ -47,8 +53,8 @@ struct Work {
     at: u32,
     to: u32,
     stage: Stage,
-    /// Somebody waits for the room: no more zeros.
-    hurried: bool,
+    /// Somebody waits for the room, and wants so much of it.
+    awaited: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,12 +97,17 @@ impl Supply {
         self.ready.take()
     }
 
+    /// Whether this file is being made ready.
+    pub(crate) fn works_on(&self, number: u32) -> bool {
+        self.works.contains_key(&number)
+    }
+
     /// Bytes of files that are not in the table of segments.
     pub(crate) fn bytes(&self) -> u64 {
         let made =
             |work: &&Work| work.is_new && !matches!(work.stage, Stage::Creating | Stage::Naming | Stage::Allocating);
         let making: u64 = self.works.values().filter(made).map(|work| u64::from(work.to)).sum();
-        making + self.ready.map_or(0, |ready| u64::from(ready.reserved))
+        making + self.ready.map_or(0, |ready| u64::from(ready.allocated))
     }
 }
 
@@ -107,10 +118,13 @@ impl<D: Disk> Store<D> {
             return false;
         }
         self.plan_ahead();
-        let resting = |(number, work): (&u32, &Work)| (work.stage == Stage::Resting).then_some(*number);
-        let numbers: Vec<u32> = self.log.supply.works.iter().filter_map(resting).collect();
+        let resting =
+            |(number, work): (&u32, &Work)| (work.stage == Stage::Resting).then_some((work.awaited.is_none(), *number));
+        let mut numbers: Vec<_> = self.log.supply.works.iter().filter_map(resting).collect();
+        // What is waited for comes first.
+        numbers.sort_unstable();
         let mut moved = false;
-        for number in numbers {
+        for (_, number) in numbers {
             moved |= self.advance_work(number);
         }
         moved
@@ -118,9 +132,10 @@ impl<D: Disk> Store<D> {
 
     fn advance_work(&mut self, number: u32) -> bool {
         let zeroing = self.log.supply.works.values().any(|work| work.stage == Stage::Zeroing);
-        let busy = zeroing || self.log.bytes_in_flight() > limits::ZEROS_BESIDE;
+        let busy = zeroing || self.log.bytes_in_flight() > u64::from(self.settings.zeros_bytes);
         let work = self.log.supply.works.get_mut(&number).expect("listed by the caller");
-        if work.hurried {
+        let unwritten = |wanted: usize| work.is_new || wanted > self.settings.zeros_bytes as usize;
+        if work.awaited.is_some_and(unwritten) {
             self.made(number);
             return true;
         }
@@ -135,7 +150,11 @@ impl<D: Disk> Store<D> {
             return false;
         }
         let offset = work.at;
-        let chunk = (work.to - offset).min(limits::ZEROS as u32);
+        if !work.is_new {
+            let open = self.log.open.iter().flatten().find(|open| open.number == number);
+            assert!(open.is_some_and(|open| open.reserved <= offset), "zeros go behind what batches may use");
+        }
+        let chunk = (work.to - offset).min(self.settings.zeros_bytes);
         work.at += chunk;
         work.stage = Stage::Zeroing;
         let bytes = ZEROS.slice(..chunk as usize);
@@ -151,10 +170,11 @@ impl<D: Disk> Store<D> {
             return;
         }
         let size = self.settings.segment_bytes;
-        for open in self.log.open.into_iter().flatten() {
+        for class in 0..self.log.open.len() {
+            let Some(open) = self.log.open[class] else { continue };
             let ahead = open.reserved.min(2 * limits::STEPS_AT_ONCE * self.settings.step_bytes) / 2;
             if open.reserved < size && open.reserved < open.at + ahead {
-                self.lengthen(open, 0);
+                self.lengthen(class, 0);
             }
         }
         let half_full = self.log.open.iter().flatten().any(|open| open.at > size / 2);
@@ -171,16 +191,26 @@ impl<D: Disk> Store<D> {
             return Some(ready);
         }
         let Spare { number, allocated } = self.segments.take_spare()?;
-        Some(ReadySegment { number, reserved: allocated, recycled: true })
+        Some(ReadySegment { number, allocated, written: allocated, recycled: true })
     }
 
-    /// Somebody waits for a new file: one is begun if none is being made, and no more zeros are written to it.
+    /// Somebody waits for a new file: one is begun if none is being made, and it is opened with the zeros it has by then.
     pub(super) fn want_segment(&mut self) {
         if !self.log.supply.is_making() {
             self.make_segment(self.settings.step_bytes);
         }
         for work in self.log.supply.works.values_mut().filter(|work| work.is_new) {
-            work.hurried = true;
+            work.awaited.get_or_insert(0);
+        }
+    }
+
+    /// Zeros are written to what a newly opened segment's file has beyond those it came with.
+    pub(super) fn go_on_writing(&mut self, ready: ReadySegment) {
+        if ready.written < ready.allocated {
+            let (at, to) = (ready.written, ready.allocated);
+            let work = Work { is_new: false, at, to, stage: Stage::Resting, awaited: None };
+            let before = self.log.supply.works.insert(ready.number, work);
+            assert!(before.is_none(), "a ready file is not being made");
         }
     }
 
@@ -192,10 +222,14 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Room in an open segment that only waits for zeros may be used as it is. Returns where it ends.
-    pub(super) fn take_unwritten(&mut self, open: OpenSegment) -> u32 {
+    /// Room in a class's open segment that only waits for zeros may be used as it is by a large batch, and by any while
+    /// zeros stand back. Returns where it ends.
+    pub(super) fn take_unwritten(&mut self, class: usize, wanted: usize) -> u32 {
+        let open = self.log.open[class].expect("somebody writes to it");
         let Some(work) = self.log.supply.works.get(&open.number) else { return open.reserved };
-        if work.stage != Stage::Resting {
+        let large = u64::from(self.settings.zeros_bytes);
+        let is_small = wanted as u64 <= large && self.log.bytes_in_flight() <= large;
+        if work.stage != Stage::Resting || is_small {
             return open.reserved;
         }
         let to = work.to;
@@ -210,21 +244,23 @@ impl<D: Disk> Store<D> {
             return;
         };
         let to = bytes.min(self.settings.segment_bytes);
-        let work = Work { is_new: true, at: 0, to, stage: Stage::Creating, hurried: false };
+        let work = Work { is_new: true, at: 0, to, stage: Stage::Creating, awaited: None };
         self.log.supply.works.insert(number, work);
         self.start(Operation::Create { file: segments::file(number) }, Pending::Supply { number });
     }
 
-    /// Somebody waits for this much room in an open segment.
-    pub(super) fn want_room(&mut self, open: OpenSegment, needed: usize) {
-        self.lengthen(open, needed);
-        if let Some(work) = self.log.supply.works.get_mut(&open.number) {
-            work.hurried = true;
-        }
+    /// Somebody waits for this much room in a class's open segment.
+    pub(super) fn want_room(&mut self, class: usize, needed: usize) {
+        self.lengthen(class, needed);
+        let open = self.log.open[class].expect("looked at above");
+        let work = self.log.supply.works.get_mut(&open.number).expect("it is being lengthened");
+        work.awaited = Some(needed);
     }
 
-    fn lengthen(&mut self, open: OpenSegment, needed: usize) {
-        if self.log.supply.works.contains_key(&open.number) {
+    /// Has the file of a class's open segment lengthened, unless it already is.
+    fn lengthen(&mut self, class: usize, needed: usize) {
+        let open = self.log.open[class].expect("somebody writes to it, or will");
+        if self.log.supply.works_on(open.number) {
             return;
         }
         let step = self.settings.step_bytes;
@@ -232,7 +268,7 @@ impl<D: Disk> Store<D> {
         let usual = open.reserved + open.reserved.clamp(step, limits::STEPS_AT_ONCE * step);
         let to = usual.max(least.next_multiple_of(step)).min(self.settings.segment_bytes);
         assert!(to >= least);
-        let work = Work { is_new: false, at: open.reserved, to, stage: Stage::Allocating, hurried: false };
+        let work = Work { is_new: false, at: open.reserved, to, stage: Stage::Allocating, awaited: None };
         self.log.supply.works.insert(open.number, work);
         let operation = Operation::Reserve { file: segments::file(open.number), length: u64::from(to) };
         self.start(operation, Pending::Supply { number: open.number });
@@ -242,6 +278,12 @@ impl<D: Disk> Store<D> {
     pub(super) fn supply_done(&mut self, number: u32, error: Option<DiskError>) {
         if let Some(error) = error {
             return self.supply_failed(number, error);
+        }
+        if !self.log.supply.works[&number].is_new && self.log.class_of(number).is_none() {
+            // Sealed meanwhile.
+            self.note_allocated(number);
+            self.log.supply.works.remove(&number);
+            return;
         }
         let work = self.log.supply.works.get_mut(&number).expect("a file being made has its work noted");
         let (file, to) = (segments::file(number), work.to);
@@ -257,13 +299,26 @@ impl<D: Disk> Store<D> {
             }
             Stage::Allocating => {
                 work.stage = Stage::Resting;
-                if let Some(segment) = self.segments.get_mut(number) {
-                    segment.allocated = segment.allocated.max(to);
+                self.note_allocated(number);
+            }
+            Stage::Zeroing => {
+                work.stage = Stage::Resting;
+                if !work.is_new {
+                    work.awaited = None;
+                    let at = work.at;
+                    self.extend_room(number, at);
                 }
             }
-            Stage::Zeroing => work.stage = Stage::Resting,
             Stage::Syncing => self.made(number),
             Stage::Resting => unreachable!("nothing is in flight then"),
+        }
+    }
+
+    /// A segment's file is as long as was asked for.
+    fn note_allocated(&mut self, number: u32) {
+        let to = self.log.supply.works[&number].to;
+        if let Some(segment) = self.segments.get_mut(number) {
+            segment.allocated = segment.allocated.max(to);
         }
     }
 
@@ -272,11 +327,19 @@ impl<D: Disk> Store<D> {
         let work = self.log.supply.works.remove(&number).expect("it was being made");
         if work.is_new {
             assert!(self.log.supply.ready.is_none(), "one file is made at a time");
-            self.log.supply.ready = Some(ReadySegment { number, reserved: work.to, recycled: false });
-        } else if let Some(class) = self.log.class_of(number)
+            let (allocated, written) = (work.to, work.at);
+            self.log.supply.ready = Some(ReadySegment { number, allocated, written, recycled: false });
+        } else {
+            self.extend_room(number, work.to);
+        }
+    }
+
+    /// Batches may use a segment's file up to here, if it is still open.
+    fn extend_room(&mut self, number: u32, to: u32) {
+        if let Some(class) = self.log.class_of(number)
             && let Some(open) = &mut self.log.open[class]
         {
-            open.reserved = open.reserved.max(work.to);
+            open.reserved = open.reserved.max(to);
         }
     }
 
@@ -292,7 +355,7 @@ impl<D: Disk> Store<D> {
             self.log.open[class] = None;
             self.seal(number);
         }
-        self.starve(error, work.hurried);
+        self.starve(error, work.awaited.is_some());
     }
 
     /// Whoever is in line for this room is refused; the next in line makes a new attempt.
@@ -308,10 +371,15 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// No more batches go to this segment, and no more zeros.
     pub(super) fn seal(&mut self, number: u32) {
         let segment = self.segments.get_mut(number).expect("an open segment is in the table");
         if segment.state == State::Open {
             segment.state = State::Sealed;
+        }
+        let works = &mut self.log.supply.works;
+        if works.get(&number).is_some_and(|work| work.stage == Stage::Resting) {
+            works.remove(&number);
         }
     }
 

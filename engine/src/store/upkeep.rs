@@ -354,7 +354,7 @@ impl<D: Disk> Store<D> {
         for number in dead {
             let Some(segment) = self.segments.get(number).copied() else { continue };
             assert_eq!(segment.live, 0, "nothing comes back to life");
-            if segment.readers > 0 {
+            if segment.readers > 0 || self.log.supply.works_on(number) {
                 continue;
             }
             self.segments.remove(number);
