@@ -12,6 +12,8 @@ pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024 + 64 * 1024;
 pub const BATCH_BYTES: usize = 1024 * 1024;
 /// Batches in flight at once per shard. More would not hide more latency, and would widen the unacknowledged tail.
 pub const BATCHES_IN_FLIGHT: usize = 2;
+/// A batch that overlaps another is at least one part in so many as large.
+pub const OVERLAP_SHARE: u64 = 2;
 /// Leases in one `TouchMany`.
 pub const LEASES_PER_REQUEST: usize = 16_384;
 /// Entries in one answer to a `Scan`.
@@ -34,9 +36,11 @@ pub const SPARE_SHARE: u64 = 8;
 pub const STEP_BYTES: u32 = 1024 * 1024;
 /// A file at most doubles in one step, and grows by at most so many times [`STEP_BYTES`].
 pub const STEPS_AT_ONCE: u32 = 8;
-/// Zeros are written ahead of need in chunks of this size, one at a time, and none while batches of more bytes than this are
-/// in flight: written ground saves a small batch more than its zeros cost, and a large one less.
+/// Zeros are written ahead of need in chunks of this size, one at a time.
 pub const ZEROS: usize = 64 * 1024;
+/// No zeros are written while batches of more than one part in so many of such a chunk are in flight: written ground saves a
+/// small batch more than its zeros cost, and a large one less.
+pub const ZEROS_SHARE: u64 = 4;
 /// In a store of fewer segments all classes share one open segment.
 pub const SEGMENTS_FOR_CLASSES: u64 = 2 * SEGMENTS_MIN;
 /// A class opens a segment of its own only while more segments than this are free; else it shares one.

@@ -149,7 +149,7 @@ pub(crate) fn settings() -> Settings {
         segment_bytes: 64 * 1024,
         capacity_bytes: 20 * 64 * 1024,
         step_bytes: 16 * 1024,
-        zeros_bytes: 4 * 1024,
+        zeros_bytes: 16 * 1024,
         grace_s: 3,
         clock_jump_s: u64::MAX,
         objects_max: 1000,

@@ -1,7 +1,9 @@
 //! The write path: from changes lined up to answers that are durable.
 //!
 //! Group commit without a timer: a batch is what lined up while the batches before it were in flight. At most
-//! [`limits::BATCHES_IN_FLIGHT`] overlap; answers go out in the order of the chain.
+//! [`limits::BATCHES_IN_FLIGHT`] overlap; answers go out in the order of the chain. A batch overlaps another only if it is not
+//! much smaller: its answers go out behind the other's anyway, and what else would have joined it meanwhile makes one
+//! write of many.
 
 use super::apply::Changes;
 use super::decide::{Decision, Importance, Write};
@@ -45,21 +47,32 @@ impl Draft {
 #[derive(Default)]
 struct Aside {
     changes: VecDeque<Change>,
+    /// Keys of the first `keyed` changes: gathered when somebody asks, since most often all that is behind waits, too.
     keys: HashSet<Key>,
+    keyed: usize,
 }
 
 impl Aside {
     fn push(&mut self, change: Change) {
-        if let Change::Asked { request: Request::Put { key, .. } | Request::RemoveIfOlder { key, .. }, .. } = &change {
-            self.keys.insert(*key);
-        }
         self.changes.push_back(change);
     }
 
-    fn holds_up(&self, change: &Change) -> bool {
+    fn gather_keys(&mut self) {
+        for change in self.changes.range(self.keyed..) {
+            let Change::Asked { request: Request::Put { key, .. } | Request::RemoveIfOlder { key, .. }, .. } = change
+            else {
+                continue;
+            };
+            self.keys.insert(*key);
+        }
+        self.keyed = self.changes.len();
+    }
+
+    fn holds_up(&mut self, change: &Change) -> bool {
         if self.changes.is_empty() {
             return false;
         }
+        self.gather_keys();
         match change {
             // These rest on records, not on what was asked before them.
             Change::Survivor { .. } | Change::Expired { .. } | Change::Lost { .. } => false,
@@ -101,7 +114,7 @@ impl<D: Disk> Store<D> {
     /// nor the clients starve.
     pub(super) fn build_batch(&mut self) -> bool {
         let lined_up = self.changes.len() + self.survivors.len();
-        if lined_up == 0 || self.log.flights.len() >= limits::BATCHES_IN_FLIGHT {
+        if lined_up == 0 || self.log.flights.len() >= limits::BATCHES_IN_FLIGHT || !self.is_worth_overlapping() {
             return false;
         }
         let confirmations = self.counters.confirmations;
@@ -122,6 +135,12 @@ impl<D: Disk> Store<D> {
         self.launch(draft) || remaining < lined_up || self.counters.confirmations > confirmations
     }
 
+    /// Whether what has lined up is worth a write of its own beside the one in flight.
+    fn is_worth_overlapping(&self) -> bool {
+        let next = batch_bytes(self.lined_up_bytes()) as u64;
+        self.log.flights.back().is_none_or(|before| next * limits::OVERLAP_SHARE >= before.bytes)
+    }
+
     fn draft_survivors(&mut self, draft: &mut Draft) {
         for _ in 0..self.survivors.len() {
             let Some(change) = self.survivors.pop_front() else { return };
@@ -139,7 +158,7 @@ impl<D: Disk> Store<D> {
         for _ in 0..2 * self.changes.len() {
             let Some(change) = self.changes.pop_front() else { break };
             let class = change.class();
-            if aside.holds_up(&change) || class.is_some_and(|class| draft.is_not_for(class)) {
+            if class.is_some_and(|class| draft.is_not_for(class)) || aside.holds_up(&change) {
                 aside.push(change);
             } else {
                 match self.draft_change(draft, change) {

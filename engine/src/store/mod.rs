@@ -75,7 +75,7 @@ pub struct Settings {
     pub capacity_bytes: u64,
     /// Bytes that a segment's file begins with and grows by.
     pub step_bytes: u32,
-    /// A chunk of the zeros written ahead of batches; larger batches do not wait for one.
+    /// A chunk of the zeros written ahead of batches.
     pub zeros_bytes: u32,
     /// Seconds after its end that a lease still protects.
     pub grace_s: u64,

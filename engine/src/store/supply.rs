@@ -132,14 +132,14 @@ impl<D: Disk> Store<D> {
 
     fn advance_work(&mut self, number: u32) -> bool {
         let zeroing = self.log.supply.works.values().any(|work| work.stage == Stage::Zeroing);
-        let busy = zeroing || self.log.bytes_in_flight() > u64::from(self.settings.zeros_bytes);
-        let work = self.log.supply.works.get_mut(&number).expect("listed by the caller");
-        let unwritten = |wanted: usize| work.is_new || wanted > self.settings.zeros_bytes as usize;
-        if work.awaited.is_some_and(unwritten) {
+        let busy = zeroing || self.is_large(self.log.bytes_in_flight());
+        let work = &self.log.supply.works[&number];
+        if work.awaited.is_some_and(|wanted| work.is_new || self.is_large(wanted as u64)) {
             self.made(number);
             return true;
         }
         let file = segments::file(number);
+        let work = self.log.supply.works.get_mut(&number).expect("looked at above");
         if work.at == work.to {
             work.stage = Stage::Syncing;
             self.counters.syncs += 1;
@@ -162,6 +162,11 @@ impl<D: Disk> Store<D> {
         let operation = Operation::Write { file, offset: u64::from(offset), bytes, durable: false };
         self.start(operation, Pending::Supply { number });
         true
+    }
+
+    /// Whether zeros save batches of so many bytes less than they cost.
+    fn is_large(&self, bytes: u64) -> bool {
+        bytes * limits::ZEROS_SHARE > u64::from(self.settings.zeros_bytes)
     }
 
     /// Lengthens open segments that are half used, and has a new file made when one is half full.
@@ -227,9 +232,8 @@ impl<D: Disk> Store<D> {
     pub(super) fn take_unwritten(&mut self, class: usize, wanted: usize) -> u32 {
         let open = self.log.open[class].expect("somebody writes to it");
         let Some(work) = self.log.supply.works.get(&open.number) else { return open.reserved };
-        let large = u64::from(self.settings.zeros_bytes);
-        let is_small = wanted as u64 <= large && self.log.bytes_in_flight() <= large;
-        if work.stage != Stage::Resting || is_small {
+        let is_large = self.is_large(wanted as u64) || self.is_large(self.log.bytes_in_flight());
+        if work.stage != Stage::Resting || !is_large {
             return open.reserved;
         }
         let to = work.to;
