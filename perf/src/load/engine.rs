@@ -11,6 +11,7 @@ use bytes::Bytes;
 use engine::{Class, Config, Engine, Key, Request};
 use indicatif::ProgressBar;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// (bytes of a value, operations in flight, operations).
 const PUTS: [(usize, usize, usize); 9] = [
@@ -24,6 +25,8 @@ const PUTS: [(usize, usize, usize); 9] = [
     (1 << 20, 16, 400),
     (1 << 20, 256, 400),
 ];
+/// Of these, once more in files that were segments before: all that the fresh store held has expired.
+const AGAIN: [(usize, usize, usize); 5] = [PUTS[0], PUTS[1], PUTS[2], PUTS[4], PUTS[7]];
 /// (operations in flight, operations) of reads of values that were read before, until they are hot.
 const GETS: [(usize, usize); 3] = [(1, 20_000), (16, 100_000), (256, 200_000)];
 /// Every value is read so often at most before hot gets are measured: the engine keeps in memory what is read again (decision 0007).
@@ -38,6 +41,8 @@ const LEASES: usize = 1_000;
 const LEASE_BYTES: usize = 20;
 /// The end of the first leases; the engine has no clock, so any second will do.
 const EXPIRY_S: u64 = 4_000_000_000;
+/// Longest wait for the space of what has expired.
+const FREED_MAX: Duration = Duration::from_secs(20);
 /// Bytes that values are slices of.
 const POOL_BYTES: usize = 16 << 20;
 
@@ -45,7 +50,7 @@ const POOL_BYTES: usize = 16 << 20;
 pub(crate) fn measure(dir: &Path, rounds: usize) -> Result<Report, LoadError> {
     std::fs::create_dir_all(dir)?;
     let scratch = tempfile::Builder::new().prefix("perf-engine-").tempdir_in(dir)?;
-    let cases = 2 * PUTS.len() + GETS.len() + TOUCHES.len();
+    let cases = 2 * (PUTS.len() + AGAIN.len()) + GETS.len() + TOUCHES.len();
     let progress = ProgressBar::new((rounds * cases) as u64);
     let mut rows = rows();
     let watch = Watch::start();
@@ -53,14 +58,18 @@ pub(crate) fn measure(dir: &Path, rounds: usize) -> Result<Report, LoadError> {
         let store = scratch.path().join(format!("store{round}"));
         let mut bench = Bench::open(&store, round as u64)?;
         let mut samples = Vec::with_capacity(cases);
-        let mut beside_overlapped = Vec::with_capacity(PUTS.len());
-        for case in PUTS {
-            let (one_by_one, overlapped) = bench.puts(scratch.path(), case)?;
-            samples.push(one_by_one);
-            beside_overlapped.push(overlapped);
-            progress.inc(2);
-        }
-        samples.extend(beside_overlapped);
+        let puts = |bench: &mut Bench, cases: &[(usize, usize, usize)]| {
+            let (mut one_by_one, mut overlapped) = (Vec::new(), Vec::new());
+            for case in cases {
+                let (beside_one, beside_two) = bench.puts(scratch.path(), *case)?;
+                one_by_one.push(beside_one);
+                overlapped.push(beside_two);
+                progress.inc(2);
+            }
+            one_by_one.extend(overlapped);
+            Ok::<_, LoadError>(one_by_one)
+        };
+        samples.extend(puts(&mut bench, &PUTS)?);
         bench.warm()?;
         for case in GETS {
             samples.push(bench.gets(scratch.path(), case)?);
@@ -70,6 +79,8 @@ pub(crate) fn measure(dir: &Path, rounds: usize) -> Result<Report, LoadError> {
             samples.push(bench.touches(scratch.path(), case)?);
             progress.inc(1);
         }
+        bench.expire()?;
+        samples.extend(puts(&mut bench, &AGAIN)?);
         drop(bench);
         std::fs::remove_dir_all(&store)?;
         for (row, sample) in rows.iter_mut().zip(samples) {
@@ -94,22 +105,30 @@ pub(crate) fn measure(dir: &Path, rounds: usize) -> Result<Report, LoadError> {
          flight (at most 1 MiB each), O_DIRECT from registered memory over written ground, the faster of RWF_DSYNC and a \
          linked fdatasync",
     );
+    report.note(
+        "used files: the same puts once more, after all that the store held has expired and its files are used again",
+    );
     report.rows = rows;
     Ok(report)
 }
 
 /// One empty row per case, in the order they are measured.
 fn rows() -> Vec<Row> {
-    let puts =
-        PUTS.iter().map(|(size, depth, _)| Row::new(format!("put {} KiB, {depth} in flight", size >> 10), "puts/s"));
+    let puts = |cases: &[(usize, usize, usize)], ground: &str| {
+        let name = |beside: &str, (size, depth): (usize, usize)| {
+            Row::new(format!("put {} KiB, {depth} in flight{ground}{beside}", size >> 10), "puts/s")
+        };
+        let cases = cases.iter().map(|(size, depth, _)| (*size, *depth));
+        let beside_one = cases.clone().map(|case| name("", case));
+        let beside_two = cases.map(|case| name(", beside two overlapped", case));
+        beside_one.chain(beside_two).collect::<Vec<_>>()
+    };
     let gets = GETS.iter().map(|(depth, _)| Row::new(format!("get 4 KiB hot, {depth} in flight"), "gets/s"));
     let touches = TOUCHES
         .iter()
         .map(|(depth, _)| Row::new(format!("extend leases, {LEASES} a batch, {depth} batches in flight"), "leases/s"));
-    let overlapped = PUTS.iter().map(|(size, depth, _)| {
-        Row::new(format!("put {} KiB, {depth} in flight, beside two overlapped", size >> 10), "puts/s")
-    });
-    puts.chain(overlapped).chain(gets).chain(touches).collect()
+    let fresh = puts(&PUTS, "").into_iter();
+    fresh.chain(gets).chain(touches).chain(puts(&AGAIN, ", used files")).collect()
 }
 
 /// An open store and what has been put into it.
@@ -201,5 +220,25 @@ impl Bench {
             pump(&self.engine, depth, total, |turn| Request::TouchMany { leases: std::mem::take(&mut batches[turn]) })?;
         let raw = raw::write(scratch, Way::Overwrite, LEASES * LEASE_BYTES, depth, total)?;
         Ok(Sample::against(total * LEASES, elapsed, total * LEASES, raw))
+    }
+
+    /// Lets all expire, and waits until the space is free.
+    fn expire(&mut self) -> Result<(), LoadError> {
+        self.expiry_s += 1000 * 24 * 3600;
+        let now_s = self.expiry_s;
+        let mut client = self.engine.client();
+        client.call(Request::ConfirmClock { now_s })?;
+        client.call(Request::Sweep { now_s })?;
+        let start = Instant::now();
+        while self.engine.stats().objects > 0 && start.elapsed() < FREED_MAX {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let left = self.engine.stats().objects;
+        if left > 0 {
+            return Err(LoadError::Unexpected { expected: "an empty store", got: format!("{left} objects") });
+        }
+        self.small.clear();
+        self.expiry_s += 1000 * 24 * 3600;
+        Ok(())
     }
 }
