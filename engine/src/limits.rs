@@ -60,6 +60,8 @@ pub const MAPPED_SEGMENTS_MAX: usize = 16_384;
 pub const READ_POOL_BYTES: usize = 8 * 1024 * 1024;
 /// Reads in flight per shard that bring pages into memory to stay.
 pub const WARMING_IN_FLIGHT: usize = 32;
+/// Of these, so many bytes at most are copied out of the page cache on the shard's thread; more are for a worker of the kernel.
+pub const WARMED_BY_SHARD: usize = 64 * 1024;
 /// Reads in flight at once per shard; more wait in line.
 pub const READS_IN_FLIGHT: usize = 256;
 /// Seed of the elements of range digests: the same everywhere, since digests are compared between stores.
@@ -149,6 +151,7 @@ const _: () = assert!(2 * MAPPED_SEGMENTS_MAX < 65_530);
 const _: () = assert!(WARMING_IN_FLIGHT < READS_IN_FLIGHT, "reads that bring pages in leave room for others");
 const _: () = assert!(CHUNK.is_multiple_of(BLOCK) && (CHUNK / BLOCK).is_power_of_two());
 const _: () = assert!(CHUNK <= READ_POOL_BYTES);
+const _: () = assert!(WARMED_BY_SHARD < CHUNK && SMALL_VALUE <= WARMED_BY_SHARD);
 const _: () = assert!(MAIL_PER_TURN <= MAILBOX);
 const _: () = assert!(MAIL_PER_SEAT <= MAIL_PER_TURN);
 const _: () = assert!(SHARDS_MAX <= u64::BITS as usize, "a port notes shards as bits");
