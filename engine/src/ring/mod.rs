@@ -2,7 +2,7 @@
 //!
 //! Reads, writes, syncs, allocation and unlinking go through the ring; opening and listing, which are rare, are plain calls.
 //! Batches, which are aligned, are written with O_DIRECT out of registered memory, durably and without passing the page
-//! cache. Checkpoints go through it. What sealed segments hold is served from their mapping (`mapping`) if it is in memory
+//! cache. Checkpoints go through it. What segments hold durably is served from their mapping (`mapping`) if it is in memory
 //! (`residency`), and read otherwise (`read`); a page that cannot be read does not end the process (`fault`).
 //!
 //! `unsafe` in this crate is here: pushing entries whose buffers must stay alive until their completion
@@ -370,7 +370,10 @@ impl Disk for RingDisk {
             handle.mapping = Mapping::of(&handle.cached).ok();
             handle.unmappable = handle.mapping.is_none();
         }
-        handle.mapping.as_mut()?.resident(offset, length, self.reads.now_ms(), &mut self.reads.trust)
+        let mapping = handle.mapping.as_mut()?;
+        // Where it cannot be mapped anew, what was mapped goes on being served.
+        let _ = mapping.follow(&handle.cached, offset, length);
+        mapping.resident(offset, length, self.reads.now_ms(), &mut self.reads.trust)
     }
 
     fn release(&mut self, file: FileName) -> bool {
