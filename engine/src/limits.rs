@@ -62,12 +62,16 @@ pub const MAPPED_SEGMENTS_MAX: usize = 16_384;
 pub const READ_POOL_BYTES: usize = 8 * 1024 * 1024;
 /// Reads in flight per shard that bring pages into memory to stay.
 pub const WARMING_IN_FLIGHT: usize = 32;
+/// Of these, so many bytes at most are copied out of the page cache on the shard's thread; more are for a worker of the kernel.
+pub const WARMED_BY_SHARD: usize = 64 * 1024;
 /// Reads in flight at once per shard; more wait in line.
 pub const READS_IN_FLIGHT: usize = 256;
 /// Seed of the elements of range digests: the same everywhere, since digests are compared between stores.
 pub const DIGEST_SEED: u64 = 0x6550_4f53_5420_0002;
-/// Steps of one walk in one turn of its shard.
+/// Entries that one walk takes in one turn of its shard.
 pub const WALK_STEPS_PER_TURN: usize = 4096;
+/// Entries that a walk takes at once, to look them up side by side.
+pub const WALK_ENTRIES_PER_STEP: usize = 256;
 /// Objects that one expiry record removes.
 pub const EXPIRED_PER_RECORD: usize = 2048;
 /// Pages of a run are gathered to this many bytes before they are written.
@@ -151,9 +155,11 @@ const _: () = assert!(2 * MAPPED_SEGMENTS_MAX < 65_530);
 const _: () = assert!(WARMING_IN_FLIGHT < READS_IN_FLIGHT, "reads that bring pages in leave room for others");
 const _: () = assert!(CHUNK.is_multiple_of(BLOCK) && (CHUNK / BLOCK).is_power_of_two());
 const _: () = assert!(CHUNK <= READ_POOL_BYTES);
+const _: () = assert!(WARMED_BY_SHARD < CHUNK && SMALL_VALUE <= WARMED_BY_SHARD);
 const _: () = assert!(MAIL_PER_TURN <= MAILBOX);
 const _: () = assert!(MAIL_PER_SEAT <= MAIL_PER_TURN);
 const _: () = assert!(SHARDS_MAX <= u64::BITS as usize, "a port notes shards as bits");
+const _: () = assert!(WALK_ENTRIES_PER_STEP <= WALK_STEPS_PER_TURN && WALK_ENTRIES_PER_STEP < SCAN_ENTRIES_MAX);
 const _: () = assert!(WALK_CHUNK_BYTES.is_multiple_of(BLOCK));
 const _: () = assert!(ARC_OBJECTS_MAX <= SWEEP_QUANTUM_SLOTS, "a quantum holds an arc, which is never cut");
 const _: () = assert!(RUN_FAN_IN >= 2);

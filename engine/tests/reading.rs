@@ -341,3 +341,42 @@ fn child_with_too_little_lockable_memory() {
         Err(error) => panic!("another error: {error:?}"),
     }
 }
+
+/// Goal: what is durable in a segment that is still being written is served from memory when it is read again, while the
+/// segment grows around it, and never a byte of it is wrong. Method: batches into one segment of a young store (its file grows
+/// step by step) and, after everything has expired, into recycled ones whose old pages are in memory; in between all
+/// objects are read again and again and compared with what was put. Control: the counters say that it was the mapping.
+#[test]
+fn what_is_durable_in_an_open_segment_is_served_from_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { capacity_bytes: 1 << 30, segment_bytes: 64 << 20, ..small(dir.path()) };
+    let engine = Engine::open(config).unwrap();
+    let mut client = engine.client();
+    let length = |number: u64| 1 + (number as usize * 7_919) % 60_000;
+    let expiry = |round: u64| 1_000 * (round + 1);
+    for round in 0..4 {
+        let numbers = round * 1_000..round * 1_000 + 800;
+        for number in numbers.clone() {
+            client.put(key(number), value(number, length(number)), expiry(round)).unwrap();
+            // An old one and one that has just left the shard's own memory.
+            for read in [numbers.start, (number / 2).max(numbers.start), number.saturating_sub(180).max(numbers.start)]
+            {
+                let object = client.get(key(read)).unwrap().expect("stored");
+                assert!(object.value == value(read, length(read)), "round {round}: {read} after {number}");
+            }
+        }
+        for pass in 0..4 {
+            for number in numbers.clone() {
+                let object = client.get(key(number)).unwrap().expect("stored");
+                assert!(object.value == value(number, length(number)), "round {round}, pass {pass}: {number}");
+            }
+        }
+        // 24 MB of 64: the segment is open to the end of the round.
+        let stats = engine.stats();
+        assert!(stats.gets_mapped > 1_600 * (round + 1), "round {round}: {stats:?}");
+        assert_eq!((stats.segments_quarantined, stats.corrupt), (0, 0), "round {round}: {stats:?}");
+        client.confirm_clock(expiry(round) + 10).unwrap();
+        client.sweep(expiry(round) + 10).unwrap();
+    }
+    engine.close();
+}

@@ -99,7 +99,7 @@ pub enum Operation {
         offset: u64,
         /// How many.
         length: usize,
-        /// The file is not being written: what is read may be kept in memory for [`Disk::resident`].
+        /// The range is not written any more before the file is released: it may be kept in memory for [`Disk::resident`].
         keep: bool,
     },
     /// Make everything written to the file before survive a power cut.
@@ -198,8 +198,8 @@ pub trait Disk {
     /// With nothing in flight it returns at once unless the implementation has another source of wake-ups.
     fn wait(&mut self);
 
-    /// The bytes of a file that will not be written again, if they can be had *now*, without waiting for the device and
-    /// without a copy.
+    /// A range of a file that will not be written again before the file is released, if it can be had *now*, without waiting for
+    /// the device and without a copy. The rest of the file may be written meanwhile, and may grow.
     fn resident(&mut self, file: FileName, offset: u64, length: usize) -> Option<Resident>;
 
     /// Forgets everything kept about a file for [`Disk::resident`]. Returns whether nobody holds bytes of it any more, so

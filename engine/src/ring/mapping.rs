@@ -1,4 +1,4 @@
-//! A sealed segment, mapped read-only, given out as `Bytes`.
+//! A segment, mapped read-only, given out as `Bytes`.
 //!
 //! Only pages that are in memory are touched (`residency`), so that a shard's thread does not stall in a page fault.
 //!
@@ -8,28 +8,38 @@
 //! can no longer be read there: the process ends, as it would without us, rather than let a reader see other bytes than were
 //! checked. Both views show the same pages of the page cache; the second costs address space and page tables only.
 //!
-//! What keeps the bytes right: a sealed segment is never written. Its file is recycled only when
+//! What keeps the bytes right: a range is given out only when it is not written any more ([`crate::disk::Disk::resident`]). The
+//! rest of the file may be written and may grow, past the page cache; the kernel drops from the cache what a direct write
+//! has changed, and is told not to read ahead of what is touched, so that it seldom has to. When a file has grown, new views
+//! take the place of the old ones, which live for as long as somebody holds bytes of them. A file is recycled only when
 //! [`Mapping::release`] finds it unused, else it is unlinked, and an unlinked file lives for as long as it is mapped.
 
 use super::fault::{PAGE, Watched};
 use super::residency::{Residency, Trust};
 use crate::disk::Resident;
 use bytes::Bytes;
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 pub(super) struct Mapping {
+    views: Views,
+    /// Views from before the file grew, of which somebody held bytes then.
+    older: Vec<Arc<Mmap>>,
+    residency: Residency,
+    /// What it gave was found wrong, or could not be read.
+    distrusted: bool,
+}
+
+/// A file as long as it was at one moment, mapped twice.
+struct Views {
     checked: Arc<CheckedView>,
     given: Arc<Mmap>,
     /// The views whole, as bytes to cut from: a cut is a count, not an allocation.
     checked_bytes: Bytes,
     given_bytes: Bytes,
-    residency: Residency,
-    /// What it gave was found wrong.
-    distrusted: bool,
 }
 
 /// The view that faults are contained in. Its range is taken out of the table before it is unmapped: fields are dropped in order.
@@ -39,29 +49,57 @@ struct CheckedView {
 }
 
 /// Cuts of a mapping that outlive it: while somebody holds one, its file's space is not given back.
-pub(super) struct Pinned(Weak<Mmap>);
+pub(super) struct Pinned(Vec<Weak<Mmap>>);
 
 impl Pinned {
     pub(super) fn is_held(&self) -> bool {
-        self.0.strong_count() > 0
+        self.0.iter().any(|view| view.strong_count() > 0)
+    }
+}
+
+impl Views {
+    fn of(file: &File) -> io::Result<Views> {
+        // SAFETY: the memory behind a file mapping must not change while it is borrowed as `&[u8]`. These files are in a
+        // directory that one process holds locked (`Engine::open`); only it writes them, it cuts slices only of ranges that it
+        // does not write any more, writes those again only when `release` found nobody holding bytes of the file, and never
+        // shortens one. Where somebody else shortens it all the same, or the device fails, pages of `checked` become zeros;
+        // only the shard's thread reads those, through `Bytes` it drops before it looks again. The whole views are never
+        // read, only cut: `Bytes` keeps their address and length.
+        let (checked, given) = unsafe { (MmapOptions::new().map(file)?, MmapOptions::new().map(file)?) };
+        for view in [&checked, &given] {
+            // Only advice: where the kernel does not take it, it reads more than is needed.
+            let _ = view.advise(Advice::Random);
+        }
+        let watched = Watched::range(checked.as_ptr() as usize, checked.len());
+        let watched = watched.ok_or_else(|| io::Error::from(io::ErrorKind::QuotaExceeded))?;
+        let (checked, given) = (Arc::new(CheckedView { watched, map: checked }), Arc::new(given));
+        let checked_bytes = Bytes::from_owner(Checked(checked.clone()));
+        let given_bytes = Bytes::from_owner(Given(given.clone()));
+        Ok(Views { checked, given, checked_bytes, given_bytes })
     }
 }
 
 impl Mapping {
     pub(super) fn of(file: &File) -> io::Result<Mapping> {
-        // SAFETY: the memory behind a file mapping must not change while it is borrowed as `&[u8]`. These files are in a
-        // directory that one process holds locked (`Engine::open`); only it writes them, and it maps a segment only after it
-        // was sealed, writes it again only when `release` found nobody holding bytes of it, and never shortens one. Where
-        // somebody else shortens it all the same, or the device fails, pages of `checked` become zeros; only
-        // the shard's thread reads those, through `Bytes` it drops before it looks again.
-        let (checked, given) = unsafe { (MmapOptions::new().map(file)?, MmapOptions::new().map(file)?) };
-        let watched = Watched::range(checked.as_ptr() as usize, checked.len());
-        let watched = watched.ok_or_else(|| io::Error::from(io::ErrorKind::QuotaExceeded))?;
-        let residency = Residency::of(checked.len().div_ceil(PAGE));
-        let (checked, given) = (Arc::new(CheckedView { watched, map: checked }), Arc::new(given));
-        let checked_bytes = Bytes::from_owner(Checked(checked.clone()));
-        let given_bytes = Bytes::from_owner(Given(given.clone()));
-        Ok(Mapping { checked, given, checked_bytes, given_bytes, residency, distrusted: false })
+        let views = Views::of(file)?;
+        let residency = Residency::of(views.given.len().div_ceil(PAGE));
+        Ok(Mapping { views, older: Vec::new(), residency, distrusted: false })
+    }
+
+    /// Maps what has been added to the file since, if the range lies there. What is held stays as it is.
+    pub(super) fn follow(&mut self, file: &File, offset: u64, length: usize) -> io::Result<()> {
+        let mapped = self.views.given.len() as u64;
+        if offset.saturating_add(length as u64) <= mapped || file.metadata()?.len() <= mapped {
+            return Ok(());
+        }
+        let Views { checked, given, checked_bytes, given_bytes } = std::mem::replace(&mut self.views, Views::of(file)?);
+        drop((checked_bytes, given_bytes));
+        self.distrusted |= checked.watched.has_faulted();
+        self.residency.grow(self.views.given.len().div_ceil(PAGE));
+        self.older.push(given);
+        // Those that nobody holds are unmapped. A view that is not cut from any more gets no new holders.
+        self.older.retain(|view| Arc::strong_count(view) > 1);
+        Ok(())
     }
 
     /// A range, if all its pages are in memory and none of the segment's was found unreadable.
@@ -70,17 +108,18 @@ impl Mapping {
         if self.is_quarantined() {
             return None;
         }
-        let map = &self.checked.map;
+        let map = &self.views.checked.map;
         if !self.residency.is_resident(pages(&range), now_ms, trust, |first| in_memory(map, first)) {
             return None;
         }
-        let (checked, given) = (self.checked_bytes.slice(range.clone()), self.given_bytes.slice(range));
+        let checked = self.views.checked_bytes.slice(range.clone());
+        let given = self.views.given_bytes.slice(range);
         Some(Resident { checked, given })
     }
 
     /// Whether it is not used any more: a page of it could not be read, or was found wrong.
     pub(super) fn is_quarantined(&self) -> bool {
-        self.distrusted || self.checked.watched.has_faulted()
+        self.distrusted || self.views.checked.watched.has_faulted()
     }
 
     pub(super) fn quarantine(&mut self) {
@@ -103,18 +142,20 @@ impl Mapping {
     /// Lets go of the mapping. `None` if nobody holds bytes of it. Whatever another thread has read through a slice it has
     /// then read before (a look at the counts alone would not promise that).
     pub(super) fn release(self) -> Option<Pinned> {
-        let Mapping { checked, given, checked_bytes, given_bytes, .. } = self;
+        let Mapping { views: Views { checked, given, checked_bytes, given_bytes }, older, .. } = self;
         drop((checked_bytes, given_bytes));
-        let pinned = Pinned(Arc::downgrade(&given));
-        // Both, whatever the first says.
-        let unused = [Arc::into_inner(checked).is_some(), Arc::into_inner(given).is_some()];
-        (unused != [true, true]).then_some(pinned)
+        let views: Vec<Arc<Mmap>> = older.into_iter().chain([given]).collect();
+        let pinned = Pinned(views.iter().map(Arc::downgrade).collect());
+        // All of them, whatever the first says.
+        let held = views.into_iter().filter_map(|view| Arc::into_inner(view).is_none().then_some(())).count();
+        let unused = Arc::into_inner(checked).is_some() && held == 0;
+        (!unused).then_some(pinned)
     }
 
     fn range(&self, offset: u64, length: usize) -> Option<Range<usize>> {
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(length)?;
-        (length > 0 && end <= self.checked.map.len()).then_some(start..end)
+        (length > 0 && end <= self.views.checked.map.len()).then_some(start..end)
     }
 }
 

@@ -2,17 +2,19 @@
 //!
 //! Reads, writes, syncs, allocation and unlinking go through the ring; opening and listing, which are rare, are plain calls.
 //! Batches, which are aligned, are written with O_DIRECT out of registered memory, durably and without passing the page
-//! cache. Checkpoints go through it. What sealed segments hold is served from their mapping (`mapping`) if it is in memory
+//! cache. Checkpoints go through it. What segments hold durably is served from their mapping (`mapping`) if it is in memory
 //! (`residency`), and read otherwise (`read`); a page that cannot be read does not end the process (`fault`).
 //!
 //! `unsafe` in this crate is here: pushing entries whose buffers must stay alive until their completion
-//! (this file, `write` and `ceiling`), the mapping (`mapping`), and the handler of its faults (`fault`).
+//! (this file, `write` and `ceiling`), the mapping (`mapping`), the handler of its faults (`fault`), and asking the kernel about a
+//! file (`handle`).
 
 pub mod ceiling;
 pub mod probe;
 
 mod fault;
 mod habit;
+mod handle;
 mod mapping;
 mod pool;
 mod read;
@@ -27,17 +29,17 @@ use crate::disk::{Buffer, Disk, DiskError, Done, FileName, Mappings, Operation, 
 use crate::limits::RING_ENTRIES;
 use crate::open_error::OpenError;
 use habit::Habits;
+use handle::Handle;
 use io_uring::{IoUring, opcode, squeue, types};
 use mapping::{Mapping, Pinned};
 use probe::Ways;
 use read::{Reading, Reads};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,15 +69,6 @@ pub struct RingDisk {
     pinned: Vec<Pinned>,
     /// Mappings let go of after they were quarantined.
     quarantined_before: u64,
-}
-
-struct Handle {
-    cached: Arc<File>,
-    /// Opened with O_DIRECT, where the file system has it.
-    direct: Option<Arc<File>>,
-    mapping: Option<Mapping>,
-    /// Mapping it has failed; it is read instead.
-    unmappable: bool,
 }
 
 /// What an operation in flight owns until the kernel is done with it.
@@ -191,22 +184,7 @@ impl RingDisk {
         use std::collections::btree_map::Entry;
         match self.files.entry(file) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                let path = self.dir.join(file.to_string());
-                let mut options = OpenOptions::new();
-                options.read(true).write(true).create(create).truncate(false);
-                let cached = options.open(&path).map_err(|error| failure(&error))?;
-                let segment = matches!(file, FileName::Segment(_));
-                let direct = segment
-                    .then(|| OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(&path).ok())
-                    .flatten();
-                Ok(entry.insert(Handle {
-                    cached: Arc::new(cached),
-                    direct: direct.map(Arc::new),
-                    mapping: None,
-                    unmappable: false,
-                }))
-            }
+            Entry::Vacant(entry) => Ok(entry.insert(Handle::open(&self.dir, file, create)?)),
         }
     }
 
@@ -392,7 +370,10 @@ impl Disk for RingDisk {
             handle.mapping = Mapping::of(&handle.cached).ok();
             handle.unmappable = handle.mapping.is_none();
         }
-        handle.mapping.as_mut()?.resident(offset, length, self.reads.now_ms(), &mut self.reads.trust)
+        let mapping = handle.mapping.as_mut()?;
+        // Where it cannot be mapped anew, what was mapped goes on being served.
+        let _ = mapping.follow(&handle.cached, offset, length);
+        mapping.resident(offset, length, self.reads.now_ms(), &mut self.reads.trust)
     }
 
     fn release(&mut self, file: FileName) -> bool {

@@ -1,6 +1,6 @@
 //! Aligned memory for cold reads.
 //!
-//! A read brings whole blocks into a buffer; the answer is a slice of it. When the last slice is dropped, on whatever thread,
+//! A read brings whole units of the device into a buffer; the answer is a slice of it. When the last slice is dropped, on whatever thread,
 //! the memory goes back to its pool, so that a steady load of cold reads allocates and clears nothing. The pool keeps at most
 //! [`limits::READ_POOL_BYTES`]; what comes back beyond that is freed. How much is lent out is bounded by the reads in
 //! flight and by what the readers hold.
@@ -34,16 +34,15 @@ impl ReadPool {
         Arc::new(ReadPool { shelves, kept: AtomicUsize::new(0) })
     }
 
-    /// A buffer of so many bytes, a multiple of a block.
+    /// A buffer of so many bytes, aligned to a block.
     pub(super) fn lend(self: &Arc<ReadPool>, length: usize) -> ReadBuffer {
-        assert!(length.is_multiple_of(BLOCK));
         let shelf = shelf_of(length);
         let kept = shelf.and_then(|shelf| self.shelves[shelf].pop()).inspect(|bytes| {
             self.kept.fetch_sub(bytes.len(), Ordering::Relaxed);
         });
         let bytes = kept.unwrap_or_else(|| {
             let mut bytes = AlignedVec::new();
-            bytes.resize(shelf.map_or(length, |shelf| BLOCK << shelf), 0);
+            bytes.resize(shelf.map_or(length.next_multiple_of(BLOCK), |shelf| BLOCK << shelf), 0);
             bytes
         });
         assert!(bytes.len() >= length);

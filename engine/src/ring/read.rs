@@ -1,18 +1,20 @@
 //! Reads on the ring.
 //!
-//! What is not in memory is read with O_DIRECT, only the blocks it lies in, into memory from a pool (`pool`): it passes by the
-//! page cache, and costs the shard's thread nothing but the submission. What is read a second time is likely to be
-//! read a third: then, if its segment is not written any more, the read goes through the page cache, done by one of the
-//! kernel's workers, and from then on the mapping serves it. So few of these are under way at once that they do not hold up
-//! the others. A segment being written is only ever read with O_DIRECT: cached and direct access never meet on it.
+//! What is not in memory is read with O_DIRECT, only the units of the device it lies in, into memory from a pool (`pool`): it
+//! passes by the page cache, and costs the shard's thread nothing but the submission. What is read a second time is likely to be
+//! read a third: then, if that range is not written any more, the read goes through the page cache, its pages and no others,
+//! and from then on the mapping serves it. The kernel copies what it has read on the shard's thread if that is little, and has a
+//! worker do it otherwise. So few of these are under way at once that they do not hold up the others. What is being written, or may yet be, is only ever read with O_DIRECT: cached and direct access to a segment never meet
+//! on a page.
 //!
-//! Reads asked for in one turn are handed to the kernel together, and those that touch or share blocks are made one.
+//! Reads asked for in one turn are handed to the kernel together, and those that touch or share units are made one.
 
+use super::fault::PAGE;
 use super::pool::{ReadBuffer, ReadPool};
 use super::residency::Trust;
 use super::{Flight, RingDisk, entry_of};
 use crate::disk::{DiskError, FileName, Outcome, Token};
-use crate::limits::{self, BLOCK};
+use crate::limits;
 use bytes::Bytes;
 use io_uring::{opcode, squeue, types};
 use std::fs::File;
@@ -40,6 +42,8 @@ struct Wanted {
     offset: u64,
     length: usize,
     way: Way,
+    /// What it is aligned to when it is handed to the kernel: a unit of the device, or a page of the cache.
+    unit: usize,
 }
 
 /// How a read passes the page cache.
@@ -53,7 +57,7 @@ enum Way {
     Warming,
 }
 
-/// A read in flight: whole blocks, of which parts were asked for.
+/// A read in flight: whole units, of which parts were asked for.
 pub(super) struct Reading {
     name: FileName,
     file: Arc<File>,
@@ -62,6 +66,7 @@ pub(super) struct Reading {
     filled: usize,
     parts: Vec<Part>,
     way: Way,
+    unit: usize,
 }
 
 struct Part {
@@ -89,10 +94,10 @@ impl Reads {
 }
 
 impl Wanted {
-    /// The blocks it lies in.
-    fn blocks(&self) -> (u64, u64) {
-        let block = BLOCK as u64;
-        (self.offset - self.offset % block, (self.offset + self.length as u64).next_multiple_of(block))
+    /// The units it lies in.
+    fn units(&self) -> (u64, u64) {
+        let unit = self.unit as u64;
+        (self.offset - self.offset % unit, (self.offset + self.length as u64).next_multiple_of(unit))
     }
 }
 
@@ -104,11 +109,11 @@ impl Reading {
         let entry = opcode::Read::new(types::Fd(self.file.as_raw_fd()), rest.as_mut_ptr(), length)
             .offset(self.offset + self.filled as u64)
             .build();
-        match self.way {
-            // Copying out of the page cache is not for the shard's thread.
-            Way::Warming => entry.flags(squeue::Flags::ASYNC),
-            Way::Direct | Way::Cached => entry,
+        // Copying much out of the page cache is not for the shard's thread.
+        if self.way == Way::Warming && length as usize > limits::WARMED_BY_SHARD {
+            return entry.flags(squeue::Flags::ASYNC);
         }
+        entry
     }
 }
 
@@ -125,13 +130,13 @@ impl RingDisk {
         let may_warm = self.reads.warming < limits::WARMING_IN_FLIGHT;
         let handle = self.handle(name, false)?;
         let again = keep && handle.mapping.as_mut().is_some_and(|mapping| mapping.read_again(offset, length));
-        let (file, way) = match &handle.direct {
-            _ if again && may_warm => (handle.cached.clone(), Way::Warming),
-            Some(direct) => (direct.clone(), Way::Direct),
-            None => (handle.cached.clone(), Way::Cached),
+        let (file, way, unit) = match &handle.direct {
+            _ if again && may_warm => (handle.cached.clone(), Way::Warming, PAGE),
+            Some(direct) => (direct.clone(), Way::Direct, handle.unit),
+            None => (handle.cached.clone(), Way::Cached, PAGE),
         };
         self.reads.warming += usize::from(way == Way::Warming);
-        self.reads.lined_up.push(Wanted { token, name, file, offset, length, way });
+        self.reads.lined_up.push(Wanted { token, name, file, offset, length, way, unit });
         Ok(())
     }
 
@@ -145,7 +150,7 @@ impl RingDisk {
         let mut rest = lined_up.as_slice();
         while let Some(first) = rest.first() {
             let (count, end) = joined(rest);
-            self.start_read(first.blocks().0, end, &rest[..count]);
+            self.start_read(first.units().0, end, &rest[..count]);
             rest = &rest[count..];
         }
         lined_up.clear();
@@ -158,7 +163,7 @@ impl RingDisk {
             skip: (wanted.offset - start) as usize,
             length: wanted.length,
         };
-        let Wanted { name, file, way, .. } = &wanted[0];
+        let Wanted { name, file, way, unit, .. } = &wanted[0];
         let reading = Reading {
             name: *name,
             file: file.clone(),
@@ -167,6 +172,7 @@ impl RingDisk {
             filled: 0,
             parts: wanted.iter().map(part).collect(),
             way: *way,
+            unit: *unit,
         };
         self.launch(Flight::Read(reading), entry_of);
     }
@@ -181,8 +187,8 @@ impl RingDisk {
     pub(super) fn read_more(&mut self, mut reading: Reading, more: usize) {
         reading.filled += more;
         let needed = reading.parts.iter().map(|part| part.skip + part.length).max().unwrap_or(0);
-        // A direct read ends in the middle of a block only at the end of the file.
-        if more > 0 && reading.filled < needed && reading.filled.is_multiple_of(BLOCK) {
+        // A read ends in the middle of a unit only at the end of the file.
+        if more > 0 && reading.filled < needed && reading.filled.is_multiple_of(reading.unit) {
             return self.again(Flight::Read(reading));
         }
         self.landed(&reading);
@@ -210,13 +216,13 @@ impl RingDisk {
     }
 }
 
-/// How many of these reads, which are in order, are one read of neighbouring blocks, and where that ends.
+/// How many of these reads, which are in order, are one read of neighbouring units, and where that ends.
 fn joined(reads: &[Wanted]) -> (usize, u64) {
     let first = &reads[0];
-    let (start, mut end) = first.blocks();
+    let (start, mut end) = first.units();
     let mut count = 1;
     for wanted in &reads[1..] {
-        let (from, to) = wanted.blocks();
+        let (from, to) = wanted.units();
         let joins = wanted.name == first.name && wanted.way == first.way && from <= end;
         if !joins || end.max(to) - start > limits::CHUNK as u64 {
             break;

@@ -1,7 +1,8 @@
 //! Which pages of a mapped segment are in memory, so far as is known.
 //!
 //! Asking the kernel (`mincore`) costs a system call. It is asked about a window of 64 pages at once, and its answer is
-//! believed for a while, so that a page that is read again and again costs no call. A page may be evicted while the old answer
+//! believed for a while, so that a page that is read again and again costs no call. It is believed only of pages that have been
+//! asked for: the others may lie where the segment is still being written, and go from memory with that. A page may be evicted while the old answer
 //! is still believed: then the shard's thread takes a page fault with a read of the device in it, which costs time (about a
 //! tenth of a millisecond, more on a busy disk), not correctness. How long answers are believed adapts: when a new answer
 //! shows that a page has gone, memory is short, and answers are believed for [`TRUST_MS_MIN`] only; while nothing goes,
@@ -49,7 +50,9 @@ impl Trust {
 /// 64 pages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
-    /// Pages that were in memory.
+    /// Pages that have been asked for: they are not written any more.
+    asked: u64,
+    /// Those of them that were in memory.
     resident: u64,
     /// Pages that have been read from the device.
     read: u64,
@@ -60,16 +63,22 @@ struct Window {
 /// The pages of one mapping.
 #[derive(Debug)]
 pub(super) struct Residency {
-    windows: Box<[Window]>,
+    windows: Vec<Window>,
 }
 
 impl Residency {
     pub(super) fn of(pages: usize) -> Residency {
-        Residency { windows: vec![Window::default(); pages.div_ceil(WINDOW)].into() }
+        Residency { windows: vec![Window::default(); pages.div_ceil(WINDOW)] }
+    }
+
+    /// The mapping has become longer.
+    pub(super) fn grow(&mut self, pages: usize) {
+        assert!(pages.div_ceil(WINDOW) >= self.windows.len(), "files only grow");
+        self.windows.resize(pages.div_ceil(WINDOW), Window::default());
     }
 
     /// Whether all these pages are in memory. `ask` is given the first page of a window and returns a bit for each of its
-    /// pages; it is called for windows whose last answer is too old.
+    /// pages; it is called for windows whose last answer is too old, and for pages asked for the first time.
     pub(super) fn is_resident(
         &mut self,
         pages: Range<usize>,
@@ -79,8 +88,9 @@ impl Residency {
     ) -> bool {
         parts(pages).all(|(number, mask)| {
             let window = &mut self.windows[number];
-            if !trust.believes(window.answered_ms, now_ms) {
-                let resident = ask(number * WINDOW);
+            if !trust.believes(window.answered_ms, now_ms) || window.asked & mask != mask {
+                window.asked |= mask;
+                let resident = ask(number * WINDOW) & window.asked;
                 trust.learn(window.resident & !resident != 0, now_ms);
                 (window.resident, window.answered_ms) = (resident, now_ms);
             }
@@ -101,6 +111,7 @@ impl Residency {
     /// These pages have just been read through the page cache.
     pub(super) fn came_in(&mut self, pages: Range<usize>) {
         for (number, mask) in parts(pages) {
+            self.windows[number].asked |= mask;
             self.windows[number].resident |= mask;
         }
     }
@@ -134,8 +145,8 @@ mod tests {
         }
     }
 
-    /// Goal: the kernel is asked once a window while its answer is believed; a page seen gone shortens belief, quiet restores
-    /// it. Method: a memory of our own with a count of questions, and a clock of our own.
+    /// Goal: the kernel is asked about a page once while its answer is believed, and never believed of a page not asked about; a
+    /// page seen gone shortens belief, quiet restores it. Method: a memory of our own with a count of questions, and a clock of our own.
     #[test]
     fn answers_are_believed_for_a_while() {
         let (memory, asked) = (Cell::new(u64::MAX), Cell::new(0));
@@ -144,10 +155,16 @@ mod tests {
             memory.get()
         };
         let (mut residency, mut trust) = (Residency::of(200), Trust::new());
-        for page in 0..WINDOW {
+        for page in 0..WINDOW - 1 {
             assert!(residency.is_resident(page..page + 1, 1, &mut trust, ask));
+            assert!(residency.is_resident(0..page + 1, 1, &mut trust, ask));
         }
-        assert_eq!(asked.get(), 1);
+        assert_eq!(asked.get(), WINDOW - 1);
+        // The last page was in memory at each answer, and is not any more.
+        memory.set(u64::MAX >> 1);
+        assert!(!residency.is_resident(WINDOW - 1..WINDOW, 1, &mut trust, ask));
+        assert_eq!(trust.ms, TRUST_MS_MAX, "nothing has gone that was believed in");
+        asked.set(1);
         memory.set(!1);
         assert!(residency.is_resident(0..1, TRUST_MS_MAX, &mut trust, ask), "outdated, and believed: the known race");
         assert!(!residency.is_resident(0..1, TRUST_MS_MAX + 1, &mut trust, ask));
@@ -160,6 +177,7 @@ mod tests {
         }
         assert_eq!(trust.ms, TRUST_MS_MAX);
         assert!(residency.is_resident(63..65, now, &mut trust, |_| 1), "two windows");
+        assert!(!residency.is_resident(64..66, now, &mut trust, |_| 1));
         assert!(!residency.is_resident(64..66, now, &mut trust, |_| unreachable!("believed")));
         residency.came_in(65..66);
         assert!(residency.is_resident(64..66, now, &mut trust, |_| unreachable!("believed")));

@@ -15,6 +15,7 @@
 
 mod attention;
 mod desk;
+mod listing;
 mod mailbox;
 mod patience;
 mod port;

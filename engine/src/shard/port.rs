@@ -4,12 +4,13 @@
 //! has at most one part per shard, and each part one answer, so whatever a port accepts has its places from the start.
 
 use super::attention::Attention;
+use super::listing::Listing;
 use super::mailbox::{Mailbox, Message};
 use super::patience::Patience;
 use super::slab::Slab;
 use crate::key::Key;
 use crate::limits;
-use crate::request::{Completion, Entry, Error, Request, Response};
+use crate::request::{Completion, Error, Request, Response};
 use crossbeam::queue::ArrayQueue;
 use std::fmt;
 use std::sync::Arc;
@@ -125,8 +126,8 @@ struct Operation {
     tag: u64,
     missing: usize,
     merged: Option<Result<Response, Error>>,
-    /// For scans: where the walk starts, and how many entries are wanted.
-    walk: Option<([u8; 20], usize)>,
+    /// For scans: what has come together of it.
+    listing: Option<Box<Listing>>,
 }
 
 impl Port {
@@ -216,18 +217,25 @@ impl Port {
     /// Puts the parts of a request into the shards' queues; returns the shards, one bit each.
     fn place(&mut self, tag: u64, request: Request) -> u64 {
         self.shared.owner.want_next();
-        let walk = match &request {
-            Request::Scan { from, limit, .. } => Some((*from, (*limit).min(limits::SCAN_ENTRIES_MAX))),
-            _ => None,
-        };
         let shards = self.mailboxes.len();
+        if let Some(listing) = Listing::of(&request, shards) {
+            return self.place_listing(tag, listing);
+        }
         if let Some(shard) = only_shard(&request, shards) {
-            let operation = self.operations.insert(Operation { tag, missing: 1, merged: None, walk });
+            let operation = self.operations.insert(Operation { tag, missing: 1, merged: None, listing: None });
             return self.put(shard, operation, request);
         }
         let parts = split(request, shards);
-        let operation = self.operations.insert(Operation { tag, missing: parts.len(), merged: None, walk });
+        let operation = self.operations.insert(Operation { tag, missing: parts.len(), merged: None, listing: None });
         parts.into_iter().fold(0, |bits, (shard, request)| bits | self.put(shard, operation, request))
+    }
+
+    /// Asks every shard for its share of a listing.
+    fn place_listing(&mut self, tag: u64, listing: Box<Listing>) -> u64 {
+        let (shards, request) = (self.mailboxes.len(), listing.request());
+        let operation = Operation { tag, missing: shards, merged: None, listing: Some(listing) };
+        let operation = self.operations.insert(operation);
+        (0..shards).fold(0, |bits, shard| bits | self.put(shard, operation, request.clone()))
     }
 
     fn put(&self, shard: usize, operation: u32, request: Request) -> u64 {
@@ -257,11 +265,14 @@ impl Port {
     }
 
     /// Adds a part's answer to its operation; the completion, if it was the last.
-    fn gather(&mut self, number: u32, result: Result<Response, Error>) -> Option<Completion> {
+    fn gather(&mut self, number: u32, mut result: Result<Response, Error>) -> Option<Completion> {
         let operation = self.operations.get_mut(number).expect("answers belong to operations");
         assert!(operation.missing > 0, "each part is answered once");
         operation.missing -= 1;
-        let mut result = match operation.merged.take() {
+        if let (Ok(Response::Listed(part)), Some(listing)) = (&mut result, &mut operation.listing) {
+            listing.take(std::mem::take(part));
+        }
+        result = match operation.merged.take() {
             Some(before) => merge(before, result),
             None => result,
         };
@@ -270,9 +281,16 @@ impl Port {
             return None;
         }
         let operation = self.operations.remove(number).expect("looked up above");
-        if let (Ok(Response::Listed(entries)), Some((from, limit))) = (&mut result, operation.walk) {
-            entries.sort_by_key(|entry: &Entry| (entry.key.placement < from, entry.key));
-            entries.truncate(limit);
+        if let (Ok(Response::Listed(entries)), Some(listing)) = (&mut result, operation.listing) {
+            match listing.end() {
+                Ok(whole) => *entries = whole,
+                Err(again) => {
+                    self.shared.owner.want_next();
+                    let shards = self.place_listing(operation.tag, again);
+                    self.tell(shards);
+                    return None;
+                }
+            }
         }
         Some(Completion { tag: operation.tag, result })
     }
@@ -310,7 +328,8 @@ fn split(request: Request, shards: usize) -> Vec<(usize, Request)> {
             let budget_bytes = budget_bytes.div_ceil(shards as u64);
             (0..shards).map(|shard| (shard, Request::Scrub { budget_bytes })).collect()
         }
-        Request::Scan { .. } | Request::Digest { .. } | Request::Sweep { .. } | Request::ConfirmClock { .. } => {
+        Request::Scan { .. } => unreachable!("a listing asks for itself"),
+        Request::Digest { .. } | Request::Sweep { .. } | Request::ConfirmClock { .. } => {
             (0..shards).map(|shard| (shard, request.clone())).collect()
         }
     }
@@ -337,10 +356,6 @@ fn split_leases(leases: Vec<(Key, u64)>, shards: usize) -> Vec<(usize, Request)>
 fn merge(one: Result<Response, Error>, other: Result<Response, Error>) -> Result<Response, Error> {
     Ok(match (one?, other?) {
         (Response::Touched { known }, Response::Touched { known: more }) => Response::Touched { known: known + more },
-        (Response::Listed(mut entries), Response::Listed(more)) => {
-            entries.extend(more);
-            Response::Listed(entries)
-        }
         (Response::Swept { expired, freed_bytes }, Response::Swept { expired: more, freed_bytes: more_bytes }) => {
             Response::Swept { expired: expired + more, freed_bytes: freed_bytes + more_bytes }
         }

@@ -5,15 +5,17 @@
 //! the versions a sector had since), any subset of names created or unlinked without a directory sync, and any subset of the
 //! sectors of writes in flight. [`Faults`] adds what should not happen and does: failed syncs after which the pages are
 //! clean but lost, failed reads, writes that are lost or go elsewhere although they were reported done.
-//! [`SimDisk::rot`] flips a bit. The capacity gives out with ENOSPC.
+//! [`SimDisk::rot`] flips a bit. What it has in memory of a segment may be out of date where the segment is written (`page_cache`). The capacity gives out with ENOSPC.
 //!
 //! Handles are clones of one disk: the store under test owns one, the test another. Not for threads.
 
 mod image;
+mod page_cache;
 
 use crate::disk::{Disk, DiskError, Done, FileName, Operation, Outcome, Resident, Token};
 use bytes::Bytes;
 use image::Image;
+use page_cache::PageCache;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -56,6 +58,7 @@ struct State {
     chance: Chance,
     images: BTreeMap<u64, Image>,
     image_next: u64,
+    cache: PageCache,
     names: BTreeMap<FileName, u64>,
     durable_names: BTreeMap<FileName, u64>,
     in_flight: Vec<(Token, Operation)>,
@@ -109,6 +112,7 @@ impl SimDisk {
             chance: Chance::new(seed),
             images: BTreeMap::new(),
             image_next: 0,
+            cache: PageCache::default(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             in_flight: Vec::new(),
@@ -167,6 +171,7 @@ impl SimDisk {
         let mut state = self.state.borrow_mut();
         let image = state.names.get(&file).copied().expect("the file is there");
         state.images.get_mut(&image).expect("names lead to images").rot(bit);
+        state.cache.rot(image, bit);
     }
 
     /// The files there are, with their lengths.
@@ -216,9 +221,15 @@ impl State {
             }
             Operation::Reserve { file, length } => self.reserve(file, length)?,
             Operation::Write { file, offset, bytes, durable } => self.write(file, offset, &bytes, durable)?,
-            Operation::Read { file, offset, length, .. } => {
+            Operation::Read { file, offset, length, keep } => {
                 if self.fault(self.faults.read_error) {
                     return Err(EIO);
+                }
+                if keep
+                    && self.chance.below(2) == 0
+                    && let Some(bytes) = self.in_memory(file, offset, length)
+                {
+                    return Ok(Outcome::Read(bytes));
                 }
                 let all = self.image(file)?.bytes();
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(all.len());
@@ -252,6 +263,19 @@ impl State {
         Ok(Outcome::Done)
     }
 
+    /// A range of a file as memory has it, if all of it is there and nothing wrong was found in the file's pages.
+    fn in_memory(&mut self, file: FileName, offset: u64, length: usize) -> Option<Bytes> {
+        let number = *self.names.get(&file)?;
+        // Runs are written through the cache, which is never behind them.
+        if !matches!(file, FileName::Segment(_)) || self.cache.is_distrusted(number) {
+            return None;
+        }
+        let start = usize::try_from(offset).ok()?;
+        let current = self.images.get(&number).expect("names lead to images").bytes();
+        let end = start.checked_add(length).filter(|end| *end <= current.len())?;
+        Some(Bytes::from(self.cache.read(number, current, start..end, &mut self.chance)))
+    }
+
     fn reserve(&mut self, file: FileName, length: u64) -> Result<(), DiskError> {
         let used: u64 = self.list().iter().map(|(_, length)| length).sum();
         let image = self.image(file)?;
@@ -278,6 +302,8 @@ impl State {
         let durable = durable && !self.faults.lying_sync;
         let mut chance = self.chance.clone();
         self.chance.draw();
+        let number = self.names.get(&file).copied().ok_or(DiskError::NotFound)?;
+        self.cache.written(number, offset as usize..offset as usize + bytes.len(), &mut self.chance);
         let image = self.image(file)?;
         if fails {
             image.write_partly(offset, bytes, &mut chance);
@@ -308,6 +334,7 @@ impl State {
         }
         self.chance = chance;
         self.tally.cuts += 1;
+        self.cache.clear();
         self.restart();
     }
 
@@ -331,6 +358,7 @@ impl State {
     }
 
     fn restart(&mut self) {
+        self.cache.restart();
         self.done.clear();
         self.in_flight.clear();
         self.cut_at = None;
@@ -389,14 +417,23 @@ impl Disk for SimDisk {
         if state.is_cut || state.chance.below(2) == 0 {
             return None;
         }
-        let bytes = state.image(file).ok()?.bytes();
-        let start = usize::try_from(offset).ok()?;
-        let bytes = bytes.get(start..start.checked_add(length)?).map(Bytes::copy_from_slice)?;
+        let bytes = state.in_memory(file, offset, length)?;
         Some(Resident { checked: bytes.clone(), given: bytes })
     }
 
-    fn release(&mut self, _file: FileName) -> bool {
+    fn release(&mut self, file: FileName) -> bool {
+        let mut state = self.state.borrow_mut();
+        if let Some(image) = state.names.get(&file).copied() {
+            state.cache.release(image);
+        }
         // Whether some reader still holds a mapping is chance: both ways must work.
-        self.state.borrow_mut().chance.below(4) > 0
+        state.chance.below(4) > 0
+    }
+
+    fn distrust(&mut self, file: FileName) {
+        let mut state = self.state.borrow_mut();
+        if let Some(image) = state.names.get(&file).copied() {
+            state.cache.distrust(image);
+        }
     }
 }

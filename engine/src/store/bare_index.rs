@@ -129,10 +129,12 @@ impl BareIndex {
     #[must_use]
     pub fn walk(&self, from: [u8; 20], to: [u8; 20]) -> Walked {
         let mut walked = Walked::default();
-        let mut walk = Walk::new(self.shelf.identity, from, to, None);
+        let (mut walk, mut met) = (Walk::new(self.shelf.identity, from, to, None), Vec::new());
         loop {
-            match walk.step(&self.index) {
-                Step::Entry(_) => walked.entries += 1,
+            let step = walk.step(&self.index, limits::WALK_ENTRIES_PER_STEP, &mut met);
+            walked.entries += met.drain(..).len() as u64;
+            match step {
+                Step::More => {}
                 Step::Need(need) => {
                     walked.bytes += need.length as u64;
                     self.shelf.supply(&mut walk, need);
@@ -301,9 +303,12 @@ impl Shelf {
 
     /// Steps through a walk to its end.
     pub(crate) fn each(&self, mut walk: Walk, index: &Index, mut meet: impl FnMut(Entry)) {
+        let mut met = Vec::new();
         loop {
-            match walk.step(index) {
-                Step::Entry(entry) => meet(entry),
+            let step = walk.step(index, limits::WALK_ENTRIES_PER_STEP, &mut met);
+            met.drain(..).for_each(&mut meet);
+            match step {
+                Step::More => {}
                 Step::Need(need) => self.supply(&mut walk, need),
                 Step::End => return,
             }

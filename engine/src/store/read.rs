@@ -1,8 +1,18 @@
 //! The read path: every value is checked against its record's checksums before it is handed out.
 //!
-//! Where the bytes come from: a recent batch still in memory; else the mapping of a sealed segment, if the pages are
+//! Where the bytes come from: a recent batch still in memory; else the mapping of the segment, if the pages are
 //! resident and the record in them is sound; else a read through the ring, which makes resident what is read again and
 //! again. A shard's thread never touches a mapped page that is not there.
+//!
+//! A segment that is still being written is read through memory like a sealed one, up to where its batches are durable
+//! ([`Store::settled_end`]). Why no byte that is served can be stale:
+//! - batches begin and end at blocks, one behind the other, and a block is written with a batch once in a generation; so what lies
+//!   below the durable end is not written again before the segment is released;
+//! - nothing above that end is asked for through memory: a read that is to be kept is cut off there, and pages are read
+//!   singly, not ahead. Whatever may lie in memory of the blocks above (an older generation, zeros written ahead), a batch's
+//!   direct write drops from the page cache before it is reported done, by what the kernel promises;
+//! - should a kernel not keep that, the record says so: segment, generation and offset stand in its header, and the payload is
+//!   summed. Then the device is asked, whose answer counts, and the segment is not read through memory again.
 //!
 //! The index says where a key's record *may* lie; the record says whether it is the key's. A get reads the whole record
 //! at once and tries the next candidate if it was a stranger's. A change needs the header only, and is decided again with what
@@ -13,7 +23,7 @@
 use super::arcs::locator::Locator;
 use super::arcs::walk::Entry;
 use super::presence::{Candidate, Fact, Says};
-use super::segments::{self, Segment, State};
+use super::segments::{self, State};
 use super::{Change, Pending, Store};
 use crate::disk::{Disk, DiskError, Operation, Outcome, Resident};
 use crate::format::record::{Place, RecordHeader, record_bytes};
@@ -47,6 +57,8 @@ pub(super) struct Reading {
     /// Where it may lie: the first is being read.
     pub(super) candidates: VecDeque<Candidate>,
     pub(super) purpose: Purpose,
+    /// It may be read through the page cache, which has said nothing wrong of it yet.
+    pub(super) trusts_memory: bool,
 }
 
 #[derive(Debug)]
@@ -83,7 +95,11 @@ impl Reading {
     pub(super) fn of(entry: &Entry, purpose: Purpose) -> Reading {
         let Entry { key, locator, generation, tick, length, .. } = *entry;
         let candidate = Candidate { locator, generation, tick, length: Some(length) };
-        Reading { key, candidates: VecDeque::from([candidate]), purpose }
+        Reading::at(key, VecDeque::from([candidate]), purpose)
+    }
+
+    fn at(key: Key, candidates: VecDeque<Candidate>, purpose: Purpose) -> Reading {
+        Reading { key, candidates, purpose, trusts_memory: true }
     }
 
     fn target(&self) -> Candidate {
@@ -135,7 +151,7 @@ impl<D: Disk> Store<D> {
         if candidates.is_empty() {
             return self.finish(tag, Ok(Response::Got(None)));
         }
-        self.read_later(Reading { key, candidates, purpose: Purpose::Get { tag } });
+        self.read_later(Reading::at(key, candidates, Purpose::Get { tag }));
     }
 
     pub(super) fn resume(&mut self, waiting: Waiting) {
@@ -195,7 +211,7 @@ impl<D: Disk> Store<D> {
         let generation = self.generation_of(locator);
         self.counters.confirmations += 1;
         let candidates = VecDeque::from([Candidate { locator, generation, tick, length: None }]);
-        self.read_later(Reading { key, candidates, purpose: Purpose::Confirm { change, whole } });
+        self.read_later(Reading::at(key, candidates, Purpose::Confirm { change, whole }));
     }
 
     /// Reads at once what is at hand, and lines up the rest for the disk. The record must be durable: what is on its way
@@ -205,16 +221,20 @@ impl<D: Disk> Store<D> {
             return self.read(reading, &bytes);
         }
         if let Some(found) = self.in_mapping(&reading) {
-            let file = segments::file(u32::from(reading.target().locator.segment()));
             let Some(unsound) = self.read_mapped(reading, found) else { return };
-            // Perhaps it is memory that is wrong, or could not be had. What the device has decides.
-            self.disk.distrust(file);
-            reading = unsound;
+            reading = self.without_memory(unsound);
         }
         self.read_from_disk(reading);
     }
 
-    /// Reads from the device whatever may be in memory.
+    /// What memory had was not sound: perhaps it is memory that is wrong, or could not be had. What the device has decides.
+    fn without_memory(&mut self, mut reading: Reading) -> Reading {
+        self.disk.distrust(segments::file(u32::from(reading.target().locator.segment())));
+        reading.trusts_memory = false;
+        reading
+    }
+
+    /// Reads what is not at hand.
     pub(super) fn read_from_disk(&mut self, reading: Reading) {
         self.hold(&reading.candidates);
         self.readings.push_back(reading);
@@ -233,21 +253,24 @@ impl<D: Disk> Store<D> {
         Some(if length * 4 < batch { Bytes::copy_from_slice(&bytes) } else { bytes })
     }
 
-    /// The record's bytes, if its segment is at rest and the pages are in memory.
+    /// The record's bytes, if nothing is written there any more and the pages are in memory.
     fn in_mapping(&mut self, reading: &Reading) -> Option<Resident> {
         let locator = reading.target().locator;
         let (number, offset) = (u32::from(locator.segment()), u64::from(locator.offset()));
-        if !self.is_at_rest(number) {
-            return None;
-        }
+        let end = u64::from(self.settled_end(number));
+        let is_settled = |length: usize| end.checked_sub(offset).is_some_and(|left| length as u64 <= left);
         let file = segments::file(number);
         let length = match reading.wanted() {
             Some(length) => length,
+            None if !is_settled(RecordHeader::SIZE) => return None,
             None => {
                 let found = self.disk.resident(file, offset, RecordHeader::SIZE)?;
                 self.length_in(&found.checked)
             }
         };
+        if !is_settled(length) {
+            return None;
+        }
         self.disk.resident(file, offset, length)
     }
 
@@ -276,18 +299,28 @@ impl<D: Disk> Store<D> {
         None
     }
 
-    /// Whether a segment is sealed and its last batch has arrived: nothing is written to its file any more, and it may be
-    /// read through the page cache.
-    fn is_at_rest(&self, number: u32) -> bool {
-        let rests = |segment: &Segment| segment.state == State::Sealed && segment.last_sequence <= self.log.durable;
-        self.segments.get(number).is_some_and(rests)
+    /// Up to here a segment's file is not written any more before it is released, so that it may be read through the page cache:
+    /// all of it if it is sealed and its last batch has arrived, else as far as its batches are durable. 0 if that is not known.
+    fn settled_end(&self, number: u32) -> u32 {
+        let Some(segment) = self.segments.get(number) else { return 0 };
+        let open = self.log.open.iter().flatten().find(|open| open.number == number);
+        match (segment.state, open) {
+            (State::Sealed, _) if segment.last_sequence <= self.log.durable => segment.allocated,
+            // The batches in flight are its last ones, one behind the other.
+            (State::Open, Some(open)) => {
+                let flights = self.log.flights.iter().filter(|flight| flight.segment == number);
+                let flying: u64 = flights.map(|flight| flight.bytes).sum();
+                open.at - u32::try_from(flying).expect("batches lie in their segment")
+            }
+            _ => 0,
+        }
     }
 
     /// Hands lined-up reads to the disk.
     pub(super) fn start_readings(&mut self) -> bool {
         let mut moved = false;
         while self.readings_in_flight < limits::READS_IN_FLIGHT {
-            let Some(reading) = self.readings.pop_front() else { break };
+            let Some(mut reading) = self.readings.pop_front() else { break };
             moved = true;
             // A stranger's record may have been in the batch that was being built when the reading was lined up: it is in
             // memory by now, and perhaps not on the disk. What scrub reads rests on the disk, and is looked at there.
@@ -304,11 +337,15 @@ impl<D: Disk> Store<D> {
             let allocated = self.segments.get(number).map_or(0, |segment| segment.allocated);
             // The locator knows the length to within 1/64, and not below.
             let wanted = reading.wanted().unwrap_or_else(|| usize::try_from(locator.bytes()).unwrap_or(usize::MAX));
+            let settled = self.settled_end(number);
+            reading.trusts_memory &= locator.offset() < settled && !reading.is_passing();
+            let keep = reading.trusts_memory;
+            let end = if keep { settled } else { allocated };
             let operation = Operation::Read {
                 file: segments::file(number),
                 offset: u64::from(locator.offset()),
-                length: wanted.min(allocated.saturating_sub(locator.offset()) as usize),
-                keep: self.is_at_rest(number) && !reading.is_passing(),
+                length: wanted.min(end.saturating_sub(locator.offset()) as usize),
+                keep,
             };
             self.start(operation, Pending::Read(reading));
         }
@@ -318,7 +355,13 @@ impl<D: Disk> Store<D> {
     pub(super) fn reading_done(&mut self, reading: Reading, result: Result<Outcome, DiskError>) {
         self.let_go(&reading.candidates);
         match result {
-            Ok(Outcome::Read(bytes)) => self.read(reading, &bytes),
+            Ok(Outcome::Read(bytes)) => match self.examine(&reading, &bytes) {
+                Finding::Damaged(_) | Finding::Unreadable if reading.trusts_memory => {
+                    let reading = self.without_memory(reading);
+                    self.read_from_disk(reading);
+                }
+                finding => self.act_on(finding, reading, &bytes),
+            },
             Ok(_) => unreachable!("a read brings bytes"),
             Err(_) => self.not_read(reading),
         }
@@ -338,7 +381,12 @@ impl<D: Disk> Store<D> {
 
     /// The record's bytes are here: check them, and do with them what they were read for.
     fn read(&mut self, reading: Reading, bytes: &Bytes) {
-        match self.examine(&reading, bytes) {
+        let finding = self.examine(&reading, bytes);
+        self.act_on(finding, reading, bytes);
+    }
+
+    fn act_on(&mut self, finding: Finding, reading: Reading, bytes: &Bytes) {
+        match finding {
             Finding::Ours(header) => self.found(reading, &header, bytes),
             Finding::Stranger => self.found_stranger(reading),
             Finding::Damaged(header) => {

@@ -19,6 +19,8 @@ use crate::request::{self, Error, Response};
 pub(super) struct Walking {
     pub(super) walk: Walk,
     pub(super) errand: Errand,
+    /// Memory for the entries of a step; empty between steps.
+    met: Vec<Entry>,
     /// Pages are being read for it.
     is_reading: bool,
     /// A page could not be read: the device failed.
@@ -66,7 +68,7 @@ pub(super) struct Scan {
 
 impl Walking {
     pub(super) fn new(walk: Walk, errand: Errand) -> Walking {
-        Walking { walk, errand, is_reading: false, was_refused: false, has_ended: false }
+        Walking { walk, errand, met: Vec::new(), is_reading: false, was_refused: false, has_ended: false }
     }
 }
 
@@ -74,7 +76,7 @@ impl<D: Disk> Store<D> {
     pub(super) fn scan(&mut self, tag: u64, from: [u8; 20], to: [u8; 20], after: Option<Key>, limit: usize) {
         let limit = limit.min(limits::SCAN_ENTRIES_MAX);
         let walk = Walk::new(self.identity, from, to, after);
-        let scan = Scan { tag, from, to, after, limit, entries: Vec::new() };
+        let scan = Scan { tag, from, to, after, limit, entries: Vec::with_capacity(limit) };
         self.begin_walk(Walking::new(walk, Errand::Scan(scan)));
     }
 
@@ -118,12 +120,17 @@ impl<D: Disk> Store<D> {
 
     fn advance_walk(&mut self, id: u64, walking: &mut Walking) -> bool {
         let mut moved = self.advance_run(id, walking);
-        for _ in 0..limits::WALK_STEPS_PER_TURN {
-            if walking.has_ended || self.is_full(walking) {
-                break;
-            }
-            match walking.walk.step(&self.index) {
-                Step::Entry(entry) => self.take_entry(walking, &entry),
+        let mut left = limits::WALK_STEPS_PER_TURN;
+        while left > 0 && !walking.has_ended && !self.is_full(walking) {
+            let most = takes_at_once(walking).min(left);
+            left -= most;
+            moved = true;
+            let mut met = std::mem::take(&mut walking.met);
+            let step = walking.walk.step(&self.index, most, &mut met);
+            met.drain(..).for_each(|entry| self.take_entry(walking, &entry));
+            walking.met = met;
+            match step {
+                Step::More => {}
                 Step::Need(need) => {
                     self.read_page(id, walking, need);
                     return true;
@@ -133,7 +140,6 @@ impl<D: Disk> Store<D> {
                     return true;
                 }
             }
-            moved = true;
         }
         if matches!(&walking.errand, Errand::Scan(scan) if !walking.has_ended && scan.entries.len() >= scan.limit) {
             self.end_walk(walking);
@@ -280,6 +286,18 @@ impl<D: Disk> Store<D> {
             }
         }
     }
+}
+
+/// How many entries a walk that is not full takes at once.
+fn takes_at_once(walking: &Walking) -> usize {
+    let room = match &walking.errand {
+        Errand::Scan(scan) => scan.limit - scan.entries.len(),
+        Errand::Expire { found, .. } => limits::EXPIRED_PER_RECORD.saturating_sub(found.len()).max(1),
+        // Few of its entries count, and when there are enough it stops.
+        Errand::Recheck { .. } => 1,
+        Errand::Digest { .. } | Errand::Resolve { .. } | Errand::Run(_) => limits::WALK_ENTRIES_PER_STEP,
+    };
+    room.min(limits::WALK_ENTRIES_PER_STEP)
 }
 
 fn digested(digest: Digest) -> Response {

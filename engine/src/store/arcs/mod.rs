@@ -54,7 +54,7 @@ use recents::Recents;
 use runs::{MergePlan, Runs};
 use snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
-use table::Table;
+use table::{Places, Table};
 use walk::Entry;
 
 /// What an index is held to.
@@ -79,6 +79,14 @@ pub(crate) struct Settings {
 pub(crate) struct Address {
     pub(crate) position: u64,
     pub(crate) hash: KeyHash,
+}
+
+/// Where an entry is looked for: its arc, and the slots there that have its tag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    arc: usize,
+    hash: KeyHash,
+    places: Places,
 }
 
 /// One shard's index. See the module.
@@ -212,6 +220,26 @@ impl Index {
             return None;
         }
         self.tick_of(&entry.key, entry.locator)
+    }
+
+    /// [`Index::live_tick`] of each of these entries, which are in the order of the ring. They are looked at in two passes, first
+    /// all tags, then all locators: no entry's look depends on another's, so the processor waits for many of them at once.
+    pub(crate) fn live_ticks(&self, entries: &[RunEntry], looks: &mut Vec<Look>, ticks: &mut Vec<Option<u32>>) {
+        let mut arc = 0;
+        looks.clear();
+        looks.extend(entries.iter().map(|entry| {
+            let Address { position, hash } = self.address(&entry.key);
+            if position < self.arcs[arc].low || position > self.arcs[arc].high {
+                arc = self.arc_at(position);
+            }
+            Look { arc, hash, places: self.arcs[arc].table.places(hash) }
+        }));
+        ticks.clear();
+        ticks.extend(entries.iter().zip(looks.iter()).map(|(entry, look)| {
+            let Look { arc, hash, places } = *look;
+            let is_in_use = self.is_in_use(entry);
+            is_in_use.then(|| self.arcs[arc].table.tick_among(places, hash, entry.locator)).flatten()
+        }));
     }
 
     /// Whether the segment that an entry points to is in use, and has not been used again since.

@@ -46,6 +46,26 @@ struct At {
     place: usize,
 }
 
+/// The slots with a hash's tag: its two buckets, and a bit for each slot of theirs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    first: u32,
+    second: u32,
+    masks: u32,
+}
+
+impl Places {
+    fn slots(self) -> impl Iterator<Item = At> {
+        let Places { first, second, mut masks } = self;
+        std::iter::from_fn(move || {
+            let bit = (masks != 0).then(|| masks.trailing_zeros() as usize)?;
+            masks &= masks - 1;
+            let bucket = if bit < BUCKET { first } else { second };
+            Some(At { bucket: bucket as usize, place: bit % BUCKET })
+        })
+    }
+}
+
 impl At {
     fn slot(self) -> u32 {
         u32::try_from(self.bucket * BUCKET + self.place).expect("a table has fewer than 2^32 slots")
@@ -90,7 +110,7 @@ impl Table {
 
     /// Every entry that may be the key's: where its record lies, and when its lease ends.
     pub(crate) fn candidates(&self, hash: KeyHash) -> impl Iterator<Item = (Locator, u32)> + '_ {
-        let slots = self.matches(hash).map(|at| (self.locator(at), self.tick(at)));
+        let slots = self.places(hash).slots().map(|at| (self.locator(at), self.tick(at)));
         slots.chain(self.stashed(hash).map(|(locator, tick)| (*locator, *tick)))
     }
 
@@ -254,17 +274,20 @@ impl Table {
     }
 
     /// The slots with the hash's tag in its buckets.
-    fn matches(&self, hash: KeyHash) -> impl Iterator<Item = At> + '_ {
+    pub(super) fn places(&self, hash: KeyHash) -> Places {
         let (first, second) = self.buckets(hash);
         let first_mask = matching(&self.tags[first], hash.tag());
         let second_mask = if second == first { 0 } else { matching(&self.tags[second], hash.tag()) };
-        let mut masks = first_mask | second_mask << BUCKET;
-        std::iter::from_fn(move || {
-            let bit = (masks != 0).then(|| masks.trailing_zeros() as usize)?;
-            masks &= masks - 1;
-            let bucket = if bit < BUCKET { first } else { second };
-            Some(At { bucket, place: bit % BUCKET })
-        })
+        Places { first: first as u32, second: second as u32, masks: first_mask | second_mask << BUCKET }
+    }
+
+    /// [`Table::tick_of`], for one who has found the places of the hash already.
+    pub(super) fn tick_among(&self, places: Places, hash: KeyHash, locator: Locator) -> Option<u32> {
+        match places.slots().find(|at| self.locator(*at) == locator) {
+            Some(at) => Some(self.tick(at)),
+            None if self.stash.is_empty() => None,
+            None => self.stash.get(&(hash, locator)).copied(),
+        }
     }
 
     fn stashed(&self, hash: KeyHash) -> impl Iterator<Item = (&Locator, &u32)> {

@@ -343,8 +343,12 @@ impl Life {
                 None => return true,
             },
         };
-        match walk.step(&self.index) {
-            Step::Entry(entry) => meet(entry),
+        // Few at once, so that the index often changes in between.
+        let mut some = Vec::new();
+        let step = walk.step(&self.index, 1 + self.index.len() % 3, &mut some);
+        some.into_iter().for_each(&mut meet);
+        match step {
+            Step::More => {}
             Step::Need(need) => {
                 drop(meet);
                 self.shelf.supply(walk, need);
@@ -641,8 +645,8 @@ fn damaged_pages_cost_their_entries_in_walks_only() {
 fn walk_skipping(life: &Life, walk: &mut Walk, number: u32) -> Vec<Entry> {
     let mut met = Vec::new();
     loop {
-        match walk.step(&life.index) {
-            Step::Entry(entry) => met.push(entry),
+        match walk.step(&life.index, 10, &mut met) {
+            Step::More => {}
             Step::Need(need) if need.run == number => walk.skip(need),
             Step::Need(need) => life.shelf.supply(walk, need),
             Step::End => return met,
@@ -654,8 +658,8 @@ fn walk_skipping(life: &Life, walk: &mut Walk, number: u32) -> Vec<Entry> {
 fn walk_over_damage(life: &Life, mut walk: Walk) -> (Vec<Entry>, u64) {
     let (mut met, mut reported) = (Vec::new(), 0);
     loop {
-        match walk.step(&life.index) {
-            Step::Entry(entry) => met.push(entry),
+        match walk.step(&life.index, 10, &mut met) {
+            Step::More => {}
             Step::Need(need) => reported += u64::from(life.shelf.try_supply(&mut walk, need).is_err()),
             Step::End => break,
         }

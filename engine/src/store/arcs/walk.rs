@@ -1,6 +1,6 @@
 //! A walk along the ring: the live entries of a range, in order, merged from memory and from the runs.
 //!
-//! It does no I/O. [`Walk::step`] yields the next entry or says which bytes of which run it needs; whoever reads them hands
+//! It does no I/O. [`Walk::step`] yields the next entries or says which bytes of which run it needs; whoever reads them hands
 //! them to [`Walk::supply`], or says [`Walk::skip`] if they cannot be had. In between the index may change as it likes, arcs
 //! may be split and runs merged: an entry that is alive the whole time is met exactly once, because at every moment each live
 //! entry is in memory or in some run, and a walk whose sources changed finds its place in the new ones by its last key.
@@ -8,12 +8,15 @@
 //!
 //! Damaged pages are passed over and reported. Their entries are missing from the walk, not from the index.
 //!
+//! Entries are taken from the sources some hundred at a time, and then asked for in the tables together: one by one, each would
+//! wait for memory alone. Nothing is kept of them between two steps, in which the index may change.
+//!
 //! A walk over chosen sources only is what writes runs: the frozen entries, or the runs of a merge.
 
-use super::Index;
 use super::hash::{KEY_BYTES, key_bytes, key_of, keys_at, position};
 use super::locator::Locator;
 use super::recents::Which;
+use super::{Index, Look};
 use crate::format::run::{PAGE, Run, RunEntry, check_page, entry_bytes};
 use crate::format::{Damage, Identity};
 use crate::key::Key;
@@ -23,7 +26,7 @@ use std::ops::Bound;
 
 /// Pages of the largest read.
 const CHUNK_PAGES_MAX: u32 = (limits::WALK_CHUNK_BYTES / PAGE) as u32;
-/// Pages of the first read in a run; the following ones double, so that a short walk reads little.
+/// Pages of the first read in a run; each following one is as large as all before, so that a short walk reads little.
 const CHUNK_PAGES_MIN: u32 = 16;
 const _: () = assert!(CHUNK_PAGES_MIN <= CHUNK_PAGES_MAX);
 
@@ -52,9 +55,9 @@ pub(crate) struct Need {
 /// What a walk has to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// The next live entry.
-    Entry(Entry),
-    /// Nothing without these bytes.
+    /// There is more.
+    More,
+    /// No more without these bytes.
     Need(Need),
     /// There is no more.
     End,
@@ -96,6 +99,15 @@ pub(crate) struct Walk {
     leader: Option<usize>,
     bound: u64,
     damaged_pages: u64,
+    taken: Taken,
+}
+
+/// Memory for the entries of one step; empty between steps.
+#[derive(Debug, Default)]
+struct Taken {
+    entries: Vec<RunEntry>,
+    looks: Vec<Look>,
+    ticks: Vec<Option<u32>>,
 }
 
 /// A place in a run.
@@ -107,8 +119,8 @@ pub(super) struct Head {
     /// The page of entries to be read next, and the one behind the range.
     page_next: u32,
     page_end: u32,
-    /// Pages to ask for next.
-    chunk: u32,
+    /// Pages asked for so far.
+    read: u32,
     buffer: Bytes,
     /// How many entries the pages of the buffer hold; 0 for damaged ones.
     counts: Vec<u8>,
@@ -168,6 +180,7 @@ impl Walk {
             leader: None,
             bound: 0,
             damaged_pages: 0,
+            taken: Taken::default(),
         };
         walk.begin_range(after);
         walk
@@ -179,17 +192,26 @@ impl Walk {
         self.damaged_pages
     }
 
-    /// The next live entry, or what is in its way.
-    pub(crate) fn step(&mut self, index: &Index) -> Step {
+    /// Adds the next live entries to `met`, at most so many, and says how it goes on.
+    pub(crate) fn step(&mut self, index: &Index, most: usize, met: &mut Vec<Entry>) -> Step {
+        assert!(most > 0);
         while !self.ranges.is_empty() {
             if self.seen != Some(index.sources_state()) {
                 self.find_sources(index);
             }
-            if let Some(step) = self.step_in_range(index) {
+            let mut taken = std::mem::take(&mut self.taken);
+            let step = self.take(index, most, &mut taken.entries);
+            let has_taken = !taken.entries.is_empty();
+            self.meet(index, &mut taken, met);
+            self.taken = taken;
+            if let Some(step) = step {
                 return step;
             }
             self.ranges.pop();
             self.begin_range(None);
+            if has_taken {
+                return Step::More;
+            }
         }
         Step::End
     }
@@ -265,9 +287,9 @@ impl Walk {
         self.fronts = recents.chain(self.heads.iter().map(Head::front)).collect();
     }
 
-    /// The next live entry of the present range, or what is needed for it. `None` at the range's end.
-    fn step_in_range(&mut self, index: &Index) -> Option<Step> {
-        loop {
+    /// Takes the next entries of the present range from their sources, alive or not. `None` at the range's end.
+    fn take(&mut self, index: &Index, most: usize, taken: &mut Vec<RunEntry>) -> Option<Step> {
+        while taken.len() < most {
             let entry = match self.follow() {
                 Some(entry) => entry,
                 None => {
@@ -279,16 +301,26 @@ impl Walk {
                     self.choose(index)?
                 }
             };
-            let Some(tick) = index.live_tick(&entry) else { continue };
+            taken.push(entry);
+        }
+        Some(Step::More)
+    }
+
+    /// Meets those of the taken entries that are alive.
+    fn meet(&mut self, index: &Index, taken: &mut Taken, met: &mut Vec<Entry>) {
+        index.live_ticks(&taken.entries, &mut taken.looks, &mut taken.ticks);
+        for (entry, tick) in taken.entries.drain(..).zip(taken.ticks.drain(..)) {
+            let Some(tick) = tick else { continue };
             let bytes = key_bytes(&entry.key);
             // A live entry that two sources hold is met in the first of them.
-            if self.is_met && bytes == self.from {
+            // (That eight bytes differ is seen at once, and is the rule.)
+            if self.is_met && bytes[..8] == self.from[..8] && bytes == self.from {
                 continue;
             }
             self.from = bytes;
             self.is_met = true;
             let RunEntry { key, version, locator, length, generation } = entry;
-            return Some(Step::Entry(Entry { key, version, locator, length, generation, tick }));
+            met.push(Entry { key, version, locator, length, generation, tick });
         }
     }
 
@@ -370,7 +402,7 @@ impl Head {
             run: run.number,
             page_next: run.page_before(position(&key_of(from))),
             page_end: run.page_behind(position(&key_of(to))),
-            chunk: CHUNK_PAGES_MIN,
+            read: 0,
             buffer: Bytes::new(),
             counts: Vec::new(),
             page: 0,
@@ -398,7 +430,7 @@ impl Head {
     }
 
     fn asked(&self) -> u32 {
-        self.chunk.min(self.page_end - self.page_next)
+        self.read.clamp(CHUNK_PAGES_MIN, CHUNK_PAGES_MAX).min(self.page_end - self.page_next)
     }
 
     /// The bytes of the present entry.
@@ -444,7 +476,7 @@ impl Head {
         }
         self.buffer = bytes;
         self.page_next += asked;
-        self.chunk = (self.chunk * 2).min(CHUNK_PAGES_MAX);
+        self.read = self.read.saturating_add(asked);
         (self.page, self.entry) = (0, 0);
         if self.counts.first() == Some(&0) {
             self.next_page();
