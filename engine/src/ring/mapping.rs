@@ -9,7 +9,9 @@
 //! checked. Both views show the same pages of the page cache; the second costs address space and page tables only.
 //!
 //! What keeps the bytes right: a sealed segment is never written. Its file is recycled only when
-//! [`Mapping::release`] finds it unused, else it is unlinked, and an unlinked file lives for as long as it is mapped.
+//! [`Mapping::release`] finds it unused, else it is unlinked, and an unlinked file lives for as long as it is mapped. Holes are
+//! punched only into what has died before a release that found the file unused, whoever has mapped it since: nobody
+//! is given bytes of the dead (`store/punching`).
 
 use super::fault::{PAGE, Watched};
 use super::residency::{Residency, Trust};
@@ -19,6 +21,7 @@ use memmap2::{Mmap, MmapOptions};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 
 pub(super) struct Mapping {
@@ -42,8 +45,12 @@ struct CheckedView {
 pub(super) struct Pinned(Weak<Mmap>);
 
 impl Pinned {
+    /// Whether somebody still holds a cut. If nobody does, whatever they have read they have read before.
     pub(super) fn is_held(&self) -> bool {
-        self.0.strong_count() > 0
+        let is_held = self.0.strong_count() > 0;
+        // The count is read without order; each holder let go of it with release order, which this meets.
+        fence(Ordering::Acquire);
+        is_held
     }
 }
 
@@ -51,7 +58,8 @@ impl Mapping {
     pub(super) fn of(file: &File) -> io::Result<Mapping> {
         // SAFETY: the memory behind a file mapping must not change while it is borrowed as `&[u8]`. These files are in a
         // directory that one process holds locked (`Engine::open`); only it writes them, and it maps a segment only after it
-        // was sealed, writes it again only when `release` found nobody holding bytes of it, and never shortens one. Where
+        // was sealed, writes it again, or punches what was given out, only when `release` found nobody holding bytes of it (cuts
+        // of later mappings are of other records), and never shortens one. Where
         // somebody else shortens it all the same, or the device fails, pages of `checked` become zeros; only
         // the shard's thread reads those, through `Bytes` it drops before it looks again.
         let (checked, given) = unsafe { (MmapOptions::new().map(file)?, MmapOptions::new().map(file)?) };
