@@ -47,7 +47,7 @@ pub const SEGMENTS_FREE_FOR_CLASSES: u64 = SEGMENTS_RESERVED + 2;
 pub const SET_ASIDE: usize = 1024;
 /// Dead records with so many bytes of whole blocks within their payload are punched: below, copying is worth more than a hole.
 pub const PUNCH_BYTES_MIN: u32 = 32 * 1024;
-/// Dead records that a shard remembers until a checkpoint lets it punch them; 28 bytes each. More are forgotten, counted.
+/// Dead records that a shard remembers until a checkpoint lets it punch them; 24 bytes each. More are forgotten, counted.
 pub const HOLES_NOTED_MAX: usize = 64 * 1024;
 /// Punches in flight at once per shard: each takes the file system's journal, which batches need, too.
 pub const PUNCHES_IN_FLIGHT: usize = 4;

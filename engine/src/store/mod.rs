@@ -354,10 +354,11 @@ impl<D: Disk> Store<D> {
         self.segments_max().saturating_sub(claimed)
     }
 
-    /// Segments that the capacity holds beside checkpoints and runs. What was punched makes room for others.
+    /// Segments that the capacity holds beside checkpoints and runs. What was punched is not counted back in: the reserve is of
+    /// whole segments, and would be gone when segments with holes are cleaned.
     fn segments_max(&self) -> u64 {
         let beside = self.upkeep.checkpoint_bytes() + self.run_files.total_bytes();
-        let for_segments = self.settings.capacity_bytes.saturating_sub(beside) + self.segments.punched_bytes();
+        let for_segments = self.settings.capacity_bytes.saturating_sub(beside);
         (for_segments / u64::from(self.settings.segment_bytes)).min(u64::from(limits::SEGMENT_NUMBER_MAX))
     }
 

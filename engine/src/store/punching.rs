@@ -2,7 +2,7 @@
 //!
 //! Copying what is live to regain what is dead costs a byte written for each byte kept; a hole costs nothing. But a
 //! hole is whole blocks, and only of a payload: *headers stay*, since the links of the log run over them, and cleaning and scrub
-//! step from one to the next. So a dead record of 64 KiB gives back 15 blocks of its 16, and one of 4 KB hardly ever a single one:
+//! step from one to the next. So a dead record of 64 KiB gives back 15 blocks of its 16, and one of 4 KB none:
 //! small records come back by copying, large ones by holes ([`limits::PUNCH_BYTES_MIN`]; decision 0008).
 //!
 //! When a durable batch ends a record, the blocks that lie within its payload are noted. They are punched at the end of a

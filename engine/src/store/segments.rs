@@ -200,9 +200,11 @@ impl Segments {
     }
 
     /// Sealed segments of which less than so many percent are live, least live first. Dead ones are not among them. `full` is the
-    /// size of a segment; its holes are given back already, and what `beside` says will be.
-    pub(crate) fn victims(&self, percent: u64, full: u64, beside: &BTreeMap<u32, u64>) -> Vec<u32> {
-        let given_back = |number: &u32| self.punched(*number) + beside.get(number).copied().unwrap_or(0);
+    /// size of a segment; if it is bytes that matter and not segments, its holes are given back already, and what `holes` says
+    /// will be.
+    pub(crate) fn victims(&self, percent: u64, full: u64, holes: Option<&BTreeMap<u32, u64>>) -> Vec<u32> {
+        let given_back =
+            |number: &u32| holes.map_or(0, |holes| self.punched(*number) + holes.get(number).copied().unwrap_or(0));
         let takes = |number: &u32| full.saturating_sub(given_back(number));
         let mut victims: Vec<(u64, u32)> = self
             .table

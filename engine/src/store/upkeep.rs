@@ -17,7 +17,7 @@ use super::{Change, Pending, Store};
 use crate::disk::{Disk, DiskError, Operation, Outcome};
 use crate::limits;
 use crate::request::{Error, Request, Response};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// A disk operation of upkeep.
 #[derive(Clone, Copy, Debug)]
@@ -316,8 +316,8 @@ impl<D: Disk> Store<D> {
     fn victims(&self, percent: u64) -> Vec<u32> {
         // What a hole will give back is not worth copying for, unless it is segments that are short.
         let is_pressed = percent >= limits::CLEAN_PRESSED_PERCENT;
-        let holes = if is_pressed { BTreeMap::new() } else { self.holes.bytes_by_segment() };
-        let mut victims = self.segments.victims(percent, u64::from(self.settings.segment_bytes), &holes);
+        let holes = (!is_pressed).then(|| self.holes.bytes_by_segment());
+        let mut victims = self.segments.victims(percent, u64::from(self.settings.segment_bytes), holes.as_ref());
         let durable = self.log.durable;
         victims.retain(|number| self.segments.get(*number).is_some_and(|segment| segment.last_sequence <= durable));
         victims.retain(|number| !self.upkeep.spoiled.contains(number));
