@@ -248,6 +248,7 @@ pub(crate) fn settings(config: &Config, shards: usize) -> Result<Settings, OpenE
         clock_jump_s: config.clock_jump_s,
         objects_max: config.objects_per_shard_max,
         tail_bytes: limits::TAIL_BYTES,
+        punch_bytes_min: limits::PUNCH_BYTES_MIN,
         checkpoint_log_bytes: limits::CHECKPOINT_LOG_BYTES,
         arc_objects_max: limits::ARC_OBJECTS_MAX,
         recents_max: limits::RECENTS_MAX,

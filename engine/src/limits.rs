@@ -47,6 +47,12 @@ pub const SEGMENTS_FOR_CLASSES: u64 = 2 * SEGMENTS_MIN;
 pub const SEGMENTS_FREE_FOR_CLASSES: u64 = SEGMENTS_RESERVED + 2;
 /// Requests set aside while a batch of another class is filled.
 pub const SET_ASIDE: usize = 1024;
+/// Dead records with so many bytes of whole blocks within their payload are punched: below, copying is worth more than a hole.
+pub const PUNCH_BYTES_MIN: u32 = 32 * 1024;
+/// Dead records that a shard remembers until a checkpoint lets it punch them; 24 bytes each. More are forgotten, counted.
+pub const HOLES_NOTED_MAX: usize = 64 * 1024;
+/// Punches in flight at once per shard: each takes the file system's journal, which batches need, too.
+pub const PUNCHES_IN_FLIGHT: usize = 4;
 /// Bytes of memory for recent batches that a shard keeps to serve reads of the open segments.
 pub const TAIL_BYTES: usize = 4 * 1024 * 1024;
 /// Memory for batches, per shard, registered with the kernel: how many buffers of how many bytes.
@@ -163,5 +169,7 @@ const _: () = assert!(WALK_ENTRIES_PER_STEP <= WALK_STEPS_PER_TURN && WALK_ENTRI
 const _: () = assert!(WALK_CHUNK_BYTES.is_multiple_of(BLOCK));
 const _: () = assert!(ARC_OBJECTS_MAX <= SWEEP_QUANTUM_SLOTS, "a quantum holds an arc, which is never cut");
 const _: () = assert!(RUN_FAN_IN >= 2);
+const _: () = assert!((PUNCH_BYTES_MIN as usize).is_multiple_of(BLOCK) && PUNCH_BYTES_MIN > 0);
+const _: () = assert!((PUNCH_BYTES_MIN as usize) < VALUE_BYTES_MAX);
 /// Largest file recovery reads into memory: a segment, or a checkpoint of the largest index.
 pub const FILE_BYTES_MAX: usize = 16 * SEGMENT_BYTES_MAX as usize;

@@ -114,6 +114,10 @@ stats! {
     false_matches,
     /// Segments freed.
     segments_freed,
+    /// Bytes of large dead records given back out of segments in use.
+    punched_bytes,
+    /// Large dead records not remembered for punching because too many were: cleaning gives them back.
+    holes_forgotten,
     /// Segments given up whose space is not free yet, because a reader holds bytes of them.
     segments_pinned,
     /// Segments no longer read through memory, since what was there could not be read or was not sound.

@@ -107,6 +107,16 @@ pub enum Operation {
         /// Which file.
         file: FileName,
     },
+    /// Give back the blocks of a range, which then reads as zeros. The range begins and ends at multiples of a block. A power cut
+    /// may bring back what was there, block by block.
+    Punch {
+        /// Which file.
+        file: FileName,
+        /// Where.
+        offset: u64,
+        /// How many bytes.
+        length: u64,
+    },
     /// Remove a file's name. Whoever still maps it keeps it.
     Unlink {
         /// Which file.
@@ -202,8 +212,13 @@ pub trait Disk {
     /// the device and without a copy. The rest of the file may be written meanwhile, and may grow.
     fn resident(&mut self, file: FileName, offset: u64, length: usize) -> Option<Resident>;
 
-    /// Forgets everything kept about a file for [`Disk::resident`]. Returns whether nobody holds bytes of it any more, so
-    /// that it may be overwritten.
+    /// Bytes of the device that a file of this length takes: fewer than its length where holes were punched.
+    fn taken(&mut self, _file: FileName, length: u64) -> u64 {
+        length
+    }
+
+    /// Forgets everything kept about a file for [`Disk::resident`]. Returns whether nobody holds bytes of it any more, now or
+    /// from before an earlier release, so that what they were given may be overwritten or punched.
     fn release(&mut self, file: FileName) -> bool;
 
     /// What [`Disk::resident`] gave of this file was not what was written: it gives nothing of it any more, and the file is

@@ -25,9 +25,10 @@ impl<D: Disk> Disk for ReadOnly<D> {
             }
             Operation::List => return self.disk.submit(token, Operation::List),
             Operation::Sync { .. } | Operation::SyncDirectory | Operation::Unlink { .. } => Ok(Outcome::Done),
-            Operation::Create { .. } | Operation::Reserve { .. } | Operation::Write { .. } => {
-                Err(DiskError::Failed { errno: libc::EROFS })
-            }
+            Operation::Create { .. }
+            | Operation::Reserve { .. }
+            | Operation::Write { .. }
+            | Operation::Punch { .. } => Err(DiskError::Failed { errno: libc::EROFS }),
         };
         self.done.push_back(Done { token, result });
     }
@@ -44,6 +45,10 @@ impl<D: Disk> Disk for ReadOnly<D> {
 
     fn resident(&mut self, _file: FileName, _offset: u64, _length: usize) -> Option<Resident> {
         None
+    }
+
+    fn taken(&mut self, file: FileName, length: u64) -> u64 {
+        self.disk.taken(file, length)
     }
 
     /// The files are another's to recycle.

@@ -4,7 +4,7 @@
 //! whole if the link and every payload fit; a torn one fails one of them.
 
 use super::checksum::Link;
-use super::record::{ALIGN, Place, RecordHeader, record_bytes};
+use super::record::{ALIGN, Action, Place, RecordHeader, payload_blocks, record_bytes};
 use super::{Damage, Identity, fixed_layout, self_checked};
 use crate::disk::Buffer;
 use crate::limits::BLOCK;
@@ -164,6 +164,8 @@ pub(crate) struct BatchView<'a> {
     pub(crate) records: Vec<(RecordHeader, &'a [u8])>,
     /// Records whose payload does not fit its checksum.
     pub(crate) damaged: u32,
+    /// Of these, those that have a block of zeros in their payload: if they are dead, they were punched.
+    pub(crate) punched: u32,
 }
 
 impl BatchView<'_> {
@@ -198,7 +200,7 @@ pub(crate) fn read_batch_alone<'a>(bytes: &'a [u8], at: Place, identity: &Identi
     let trailer = bytes.get(body_end..body_end + Trailer::SIZE).ok_or(Damage::Short)?;
     let mut link = Link::after(header.chain_before, identity.seed);
     link.add(&bytes[..BatchHeader::SIZE]);
-    let mut view = BatchView { header, chain: 0, records: Vec::new(), damaged: 0 };
+    let mut view = BatchView { header, chain: 0, records: Vec::new(), damaged: 0, punched: 0 };
     read_records(body, &mut view, &mut link, identity)?;
     view.chain = link.finish();
     let expected = Trailer {
@@ -213,6 +215,13 @@ pub(crate) fn read_batch_alone<'a>(bytes: &'a [u8], at: Place, identity: &Identi
     Ok(view)
 }
 
+/// Whether a block within the payload of the record at the start of `bytes`, which lie at `at`, is nothing but zeros.
+fn has_empty_block(bytes: &[u8], at: Place, length: usize) -> bool {
+    let blocks = payload_blocks(at.offset, u32::try_from(length).unwrap_or(0));
+    let within = (blocks.start - at.offset) as usize..(blocks.end - at.offset) as usize;
+    bytes.get(within).is_some_and(|blocks| blocks.chunks(BLOCK).any(|block| block.iter().all(|byte| *byte == 0)))
+}
+
 fn read_records<'a>(
     body: &'a [u8],
     view: &mut BatchView<'a>,
@@ -223,7 +232,8 @@ fn read_records<'a>(
     for _ in 0..view.header.records {
         let bytes = body.get(at..).ok_or(Damage::Short)?;
         link.add(bytes.get(..RecordHeader::SIZE).ok_or(Damage::Short)?);
-        let length = RecordHeader::decode(bytes)?.length as usize;
+        let said = RecordHeader::decode(bytes)?;
+        let length = said.length as usize;
         let place = Place {
             segment: view.header.segment,
             generation: view.header.generation,
@@ -231,7 +241,10 @@ fn read_records<'a>(
         };
         match RecordHeader::check_at(bytes, place, identity) {
             Ok(header) => view.records.push((header, &bytes[RecordHeader::SIZE..RecordHeader::SIZE + length])),
-            Err(_) => view.damaged += 1,
+            Err(_) => {
+                view.damaged += 1;
+                view.punched += u32::from(said.action == Action::Put && has_empty_block(bytes, place, length));
+            }
         }
         at = at.checked_add(record_bytes(length)).ok_or(Damage::Short)?;
     }

@@ -7,10 +7,12 @@
 
 use super::{Damage, Identity, checksum, fixed_layout, self_checked};
 use crate::key::{Class, Key};
+use crate::limits::BLOCK;
 use crate::store::arcs::Address;
 use crate::store::arcs::hash::KeyHash;
 use crate::store::arcs::locator::{Locator, OFFSET_MAX, SEGMENT_MAX, SizeClass};
 use rkyv::{Archive, Deserialize, Serialize};
+use std::ops::Range;
 
 /// Alignment of records: the unit in which the index counts offsets.
 pub(crate) const ALIGN: usize = 64;
@@ -154,6 +156,15 @@ impl RecordHeader {
 /// Bytes a record with this much payload takes, with padding.
 pub(crate) fn record_bytes(payload: usize) -> usize {
     (RecordHeader::SIZE + payload).next_multiple_of(ALIGN)
+}
+
+/// The whole blocks that lie within the payload of a record at `offset` of its segment: what can be given back when the record
+/// is dead and its header must stay. Empty if there are none.
+pub(crate) fn payload_blocks(offset: u32, length: u32) -> Range<u32> {
+    let start = offset.saturating_add(RecordHeader::SIZE as u32);
+    let end = start.saturating_add(length) / BLOCK as u32 * BLOCK as u32;
+    let start = start.div_ceil(BLOCK as u32).saturating_mul(BLOCK as u32);
+    start..end.max(start)
 }
 
 /// One extended lease in the payload of a lease record: 20 bytes.

@@ -12,7 +12,9 @@
 //! rest of the file may be written and may grow, past the page cache; the kernel drops from the cache what a direct write
 //! has changed, and is told not to read ahead of what is touched, so that it seldom has to. When a file has grown, new views
 //! take the place of the old ones, which live for as long as somebody holds bytes of them. A file is recycled only when
-//! [`Mapping::release`] finds it unused, else it is unlinked, and an unlinked file lives for as long as it is mapped.
+//! [`Mapping::release`] finds it unused, else it is unlinked, and an unlinked file lives for as long as it is mapped. Holes are
+//! punched only into what has died before a release that found the file unused, whoever has mapped it since: nobody
+//! is given bytes of the dead (`store/punching`).
 
 use super::fault::{PAGE, Watched};
 use super::residency::{Residency, Trust};
@@ -22,6 +24,7 @@ use memmap2::{Advice, Mmap, MmapOptions};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 
 pub(super) struct Mapping {
@@ -52,8 +55,12 @@ struct CheckedView {
 pub(super) struct Pinned(Vec<Weak<Mmap>>);
 
 impl Pinned {
+    /// Whether somebody still holds a cut. If nobody does, whatever they have read they have read before.
     pub(super) fn is_held(&self) -> bool {
-        self.0.iter().any(|view| view.strong_count() > 0)
+        let is_held = self.0.iter().any(|view| view.strong_count() > 0);
+        // The counts are read without order; each holder let go of its view with release order, which this meets.
+        fence(Ordering::Acquire);
+        is_held
     }
 }
 
@@ -61,8 +68,8 @@ impl Views {
     fn of(file: &File) -> io::Result<Views> {
         // SAFETY: the memory behind a file mapping must not change while it is borrowed as `&[u8]`. These files are in a
         // directory that one process holds locked (`Engine::open`); only it writes them, it cuts slices only of ranges that it
-        // does not write any more, writes those again only when `release` found nobody holding bytes of the file, and never
-        // shortens one. Where somebody else shortens it all the same, or the device fails, pages of `checked` become zeros;
+        // does not write any more, writes those again, or punches what was given out, only when `release` found nobody
+        // holding bytes of the file (cuts of later views are of other records), and never shortens one. Where somebody else shortens it all the same, or the device fails, pages of `checked` become zeros;
         // only the shard's thread reads those, through `Bytes` it drops before it looks again. The whole views are never
         // read, only cut: `Bytes` keeps their address and length.
         let (checked, given) = unsafe { (MmapOptions::new().map(file)?, MmapOptions::new().map(file)?) };

@@ -40,10 +40,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use write::{Memory, Writing};
+
+/// Bytes of a block in a file's metadata, whatever the file system's own are.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// One shard's directory on io_uring.
 ///
@@ -66,7 +70,7 @@ pub struct RingDisk {
     habits: Habits,
     reads: Reads,
     /// Mappings let go of while somebody held bytes of them.
-    pinned: Vec<Pinned>,
+    pinned: Vec<(FileName, Pinned)>,
     /// Mappings let go of after they were quarantined.
     quarantined_before: u64,
 }
@@ -144,6 +148,13 @@ impl RingDisk {
                 self.sync(token, file, types::FsyncFlags::DATASYNC);
             }
             Operation::SyncDirectory => self.sync(token, self.directory.clone(), types::FsyncFlags::empty()),
+            Operation::Punch { file, offset, length } => {
+                let file = self.handle(file, false)?.cached.clone();
+                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                let entry =
+                    opcode::Fallocate::new(types::Fd(file.as_raw_fd()), length).offset(offset).mode(mode).build();
+                self.launch(Flight::Plain { token, _file: Some(file), _path: None }, |_| entry);
+            }
             Operation::Unlink { file } => self.unlink(token, file)?,
             Operation::List => {
                 let files = self.list()?;
@@ -376,16 +387,22 @@ impl Disk for RingDisk {
         mapping.resident(offset, length, self.reads.now_ms(), &mut self.reads.trust)
     }
 
+    fn taken(&mut self, file: FileName, length: u64) -> u64 {
+        let metadata = self.handle(file, false).ok().and_then(|handle| handle.cached.metadata().ok());
+        metadata.map_or(length, |metadata| length.min(metadata.blocks() * STAT_BLOCK_BYTES))
+    }
+
     fn release(&mut self, file: FileName) -> bool {
-        let Some(handle) = self.files.get_mut(&file) else { return true };
-        handle.unmappable = false;
-        let Some(mapping) = handle.mapping.take() else { return true };
-        self.quarantined_before += u64::from(mapping.is_quarantined());
-        self.pinned.retain(Pinned::is_held);
-        let pinned = mapping.release();
-        let unused = pinned.is_none();
-        self.pinned.extend(pinned);
-        unused
+        if let Some(handle) = self.files.get_mut(&file) {
+            handle.unmappable = false;
+            if let Some(mapping) = handle.mapping.take() {
+                self.quarantined_before += u64::from(mapping.is_quarantined());
+                self.pinned.extend(mapping.release().map(|pinned| (file, pinned)));
+            }
+        }
+        self.pinned.retain(|(_, pinned)| pinned.is_held());
+        // A name that was used before may seem held for longer than it is; never for shorter.
+        self.pinned.iter().all(|(held, _)| *held != file)
     }
 
     fn distrust(&mut self, file: FileName) {
@@ -397,7 +414,7 @@ impl Disk for RingDisk {
     fn mappings(&self) -> Mappings {
         let quarantined = |handle: &&Handle| handle.mapping.as_ref().is_some_and(Mapping::is_quarantined);
         Mappings {
-            pinned: self.pinned.iter().filter(|pinned| pinned.is_held()).count() as u64,
+            pinned: self.pinned.iter().filter(|(_, pinned)| pinned.is_held()).count() as u64,
             quarantined: self.quarantined_before + self.files.values().filter(quarantined).count() as u64,
         }
     }

@@ -1,8 +1,8 @@
 //! One file of the simulated disk: what readers see, what would survive, and what may go either way.
 
 use super::Chance;
-use crate::limits::SECTOR;
-use std::collections::BTreeMap;
+use crate::limits::{BLOCK, SECTOR};
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Image {
@@ -11,6 +11,10 @@ pub(super) struct Image {
     durable: Vec<u8>,
     /// Sectors written since they were last durable, with every version they had.
     unsynced: BTreeMap<usize, Vec<[u8; SECTOR]>>,
+    /// Blocks that were punched and not written since; they read as zeros.
+    holes: BTreeSet<usize>,
+    /// Those of them that a power cut may still fill again.
+    holes_unsynced: BTreeSet<usize>,
 }
 
 impl Image {
@@ -46,9 +50,29 @@ impl Image {
         }
     }
 
+    /// Blocks given back: the new zeros go the way of a journal entry, each block whole or not at all.
+    pub(super) fn punch(&mut self, offset: u64, length: u64) {
+        let start = usize::try_from(offset).expect("simulated disks are small");
+        let end = start + usize::try_from(length).expect("simulated disks are small");
+        assert!(start.is_multiple_of(BLOCK) && end.is_multiple_of(BLOCK) && end <= self.current.len());
+        self.current[start..end].fill(0);
+        for sector in start / SECTOR..end / SECTOR {
+            self.unsynced.remove(&sector);
+        }
+        let blocks = start / BLOCK..end / BLOCK;
+        self.holes_unsynced.extend(blocks.clone().filter(|block| !self.holes.contains(block)));
+        self.holes.extend(blocks);
+    }
+
+    /// Its length without its holes.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        (self.current.len() - self.holes.len() * BLOCK) as u64
+    }
+
     pub(super) fn sync(&mut self) {
         self.durable.clone_from(&self.current);
         self.unsynced.clear();
+        self.holes_unsynced.clear();
     }
 
     pub(super) fn forget_unsynced(&mut self) {
@@ -69,6 +93,12 @@ impl Image {
         if self.current.len() > self.durable.len() && chance.per_mille(share) {
             self.durable.resize(self.current.len(), 0);
         }
+        for block in std::mem::take(&mut self.holes_unsynced) {
+            match self.durable.get_mut(block * BLOCK..(block + 1) * BLOCK) {
+                Some(bytes) if chance.per_mille(share) => bytes.fill(0),
+                _ => drop(self.holes.remove(&block)),
+            }
+        }
         for (sector, versions) in std::mem::take(&mut self.unsynced) {
             if !chance.per_mille(share) {
                 continue;
@@ -87,6 +117,11 @@ impl Image {
         let start = usize::try_from(offset).expect("simulated disks are small");
         self.grow((start + bytes.len()) as u64);
         self.current[start..start + bytes.len()].copy_from_slice(bytes);
+        for block in start / BLOCK..(start + bytes.len()).div_ceil(BLOCK) {
+            // Of a block punched and written since, every sector not written is zeros, durable or not.
+            self.holes.remove(&block);
+            self.holes_unsynced.remove(&block);
+        }
         start / SECTOR..(start + bytes.len()).div_ceil(SECTOR)
     }
 

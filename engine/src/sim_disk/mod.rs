@@ -3,9 +3,10 @@
 //! It completes operations in any order and keeps two images of every file: what a reader sees now, and what would survive
 //! a power cut. [`SimDisk::power_cut`] keeps any subset of the 512-byte sectors that were written but not synced (and any of
 //! the versions a sector had since), any subset of names created or unlinked without a directory sync, and any subset of the
-//! sectors of writes in flight. [`Faults`] adds what should not happen and does: failed syncs after which the pages are
-//! clean but lost, failed reads, writes that are lost or go elsewhere although they were reported done.
-//! [`SimDisk::rot`] flips a bit. What it has in memory of a segment may be out of date where the segment is written (`page_cache`). The capacity gives out with ENOSPC.
+//! sectors of writes in flight; a hole punched since the last sync it keeps or not, block by block. [`Faults`] adds what
+//! should not happen and does: failed syncs after which the pages are clean but lost, failed reads, writes that are lost or go
+//! elsewhere although they were reported done. [`SimDisk::rot`] flips a bit. What it has in memory of a segment may be out of
+//! date where the segment is written (`page_cache`). The capacity gives out with ENOSPC.
 //!
 //! Handles are clones of one disk: the store under test owns one, the test another. Not for threads.
 
@@ -180,6 +181,13 @@ impl SimDisk {
         self.state.borrow().list()
     }
 
+    /// Bytes that all files take: their lengths without their holes.
+    #[must_use]
+    pub fn taken_bytes(&self) -> u64 {
+        let state = self.state.borrow();
+        state.names.values().map(|image| state.images[image].taken_bytes()).sum()
+    }
+
     /// What a reader sees of a file.
     #[must_use]
     pub fn contents(&self, file: FileName) -> Option<Vec<u8>> {
@@ -247,6 +255,12 @@ impl State {
                     image.sync();
                 }
             }
+            Operation::Punch { file, offset, length } => {
+                if self.fault(self.faults.write_error) {
+                    return Err(EIO);
+                }
+                self.image(file)?.punch(offset, length);
+            }
             Operation::Unlink { file } => {
                 self.names.remove(&file).ok_or(DiskError::NotFound)?;
             }
@@ -277,7 +291,7 @@ impl State {
     }
 
     fn reserve(&mut self, file: FileName, length: u64) -> Result<(), DiskError> {
-        let used: u64 = self.list().iter().map(|(_, length)| length).sum();
+        let used: u64 = self.names.values().map(|image| self.images[image].taken_bytes()).sum();
         let image = self.image(file)?;
         let more = length.saturating_sub(image.bytes().len() as u64);
         if used + more > self.capacity_bytes {
@@ -419,6 +433,11 @@ impl Disk for SimDisk {
         }
         let bytes = state.in_memory(file, offset, length)?;
         Some(Resident { checked: bytes.clone(), given: bytes })
+    }
+
+    fn taken(&mut self, file: FileName, length: u64) -> u64 {
+        let mut state = self.state.borrow_mut();
+        state.image(file).map_or(length, |image| length.min(image.taken_bytes()))
     }
 
     fn release(&mut self, file: FileName) -> bool {

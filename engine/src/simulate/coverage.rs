@@ -94,6 +94,8 @@ pub struct Coverage {
     pub prewritten_bytes: u64,
     /// Segments given back.
     pub segments_freed: u64,
+    /// Bytes of holes punched.
+    pub punched_bytes: u64,
     /// Arcs of the index split.
     pub splits: u64,
     /// Tables of the index rebuilt.
@@ -156,6 +158,7 @@ impl Coverage {
         self.recycled += other.recycled;
         self.prewritten_bytes += other.prewritten_bytes;
         self.segments_freed += other.segments_freed;
+        self.punched_bytes += other.punched_bytes;
         self.splits += other.splits;
         self.rebuilds += other.rebuilds;
         self.runs_written += other.runs_written;

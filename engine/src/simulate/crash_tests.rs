@@ -48,6 +48,7 @@ fn power_cuts_lose_nothing_acknowledged() {
     assert!(covered.fell_in(Activity::Recovery) > 50, "{covered:?}");
     assert!(covered.expired > 100 && covered.cleaned > 100, "{covered:?}");
     assert!(covered.checkpoints > 50 && covered.segments_freed > 50, "{covered:?}");
+    assert!(covered.punched_bytes > 1 << 20, "{covered:?}");
     assert!(covered.splits > 100 && covered.runs_written > 100 && covered.runs_merged > 100, "{covered:?}");
     assert!(covered.false_matches > 1000, "{covered:?}");
     assert!(covered.several_classes_open > 50 && covered.recycled > 50 && covered.prewritten_bytes > 0, "{covered:?}");
@@ -145,6 +146,11 @@ fn control_forgotten_leases_are_caught() {
 #[test]
 fn control_freeing_before_a_checkpoint_is_caught() {
     assert!(caught(60, Plan { flaw: Flaw::FreeBeforeCheckpoint, ..Plan::CRASHES }) > 0);
+}
+
+#[test]
+fn control_punching_what_is_not_durably_dead_is_caught() {
+    assert!(caught(200, Plan { flaw: Flaw::PunchEarly, ..Plan::FAILING }) > 0);
 }
 
 #[test]

@@ -154,6 +154,7 @@ pub(crate) fn settings() -> Settings {
         clock_jump_s: u64::MAX,
         objects_max: 1000,
         tail_bytes: 16 * 1024,
+        punch_bytes_min: 4096,
         checkpoint_log_bytes: 300 * 1024,
         arc_objects_max: 16,
         recents_max: 16,

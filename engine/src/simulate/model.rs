@@ -271,6 +271,7 @@ impl World {
         self.coverage.prewritten_bytes += stats.prewritten_bytes;
         self.coverage.checkpoints += stats.checkpoints;
         self.coverage.segments_freed += stats.segments_freed;
+        self.coverage.punched_bytes += stats.punched_bytes;
         self.coverage.splits += stats.splits;
         self.coverage.rebuilds += stats.rebuilds;
         self.coverage.runs_written += stats.runs_written;
@@ -833,7 +834,7 @@ impl World {
     /// When nothing is in flight: what is counted is what lies on the disk, and within the capacity.
     fn check_accounts(&mut self) -> Verdict {
         self.store().check_live()?;
-        let on_disk: u64 = self.disk.files().iter().map(|(_, length)| length).sum();
+        let on_disk = self.disk.taken_bytes();
         let counted = self.store().bytes_counted() + 2 * limits::BLOCK as u64;
         // Files whose making failed half-way are not counted and go at the next opening.
         let exact = on_disk == counted || self.plan.is_faulty();

@@ -100,6 +100,11 @@ impl<D: Disk> Store<D> {
                 self.unsettled.remove(hash);
             }
         }
+        for undo in &changes.undo {
+            if let Undo::Removed(gone) | Undo::Placed { replaced: Some(gone), .. } = undo {
+                self.note_dead(gone, sequence);
+            }
+        }
     }
 
     /// The batch failed, and all behind it have been undone.
@@ -125,6 +130,10 @@ impl<D: Disk> Store<D> {
     }
 
     fn take_out(&mut self, entry: &Entry) {
+        #[cfg(test)]
+        if self.settings.flaw == super::Flaw::PunchEarly {
+            self.note_dead(entry, 0);
+        }
         let tick = self.index.remove(&entry.key, entry.version, entry.locator);
         assert!(tick.is_some(), "what is removed was decided about a moment ago");
         self.segments.discharge(u32::from(entry.locator.segment()), entry.locator.bytes());

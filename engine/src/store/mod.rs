@@ -24,6 +24,7 @@ mod decide;
 mod inspection;
 mod log;
 mod presence;
+mod punching;
 mod read;
 mod rebuilding;
 mod recovery;
@@ -58,6 +59,7 @@ use arcs::walk::{Entry, Need};
 use bytes::Bytes;
 use log::{Log, Tail};
 use presence::Fact;
+use punching::Holes;
 use rebuilding::Rebuilding;
 use runs::RunFiles;
 use scrub::Scrub;
@@ -85,6 +87,8 @@ pub struct Settings {
     pub objects_max: usize,
     /// Bytes of recent batches kept in memory.
     pub tail_bytes: usize,
+    /// Dead records with so many bytes of whole blocks are punched.
+    pub punch_bytes_min: u32,
     /// A checkpoint is due after this much log.
     pub checkpoint_log_bytes: u64,
     /// An arc of the index with this many objects is split.
@@ -210,6 +214,7 @@ pub struct Store<D: Disk> {
     run_files: RunFiles,
     rebuilding: Rebuilding,
     scrub: Scrub,
+    holes: Holes,
     /// The last believed time of a sweep.
     swept_s: Option<u64>,
     write_faults: u64,
@@ -242,6 +247,8 @@ pub(crate) enum Flaw {
     RunNotDurable,
     /// Install a checkpoint whose last batch is not durable yet.
     CheckpointEarly,
+    /// Note the dead for punching before their batch is durable.
+    PunchEarly,
     /// Scrub finds damage and does nothing about it.
     ScrubLooksAway,
 }
@@ -340,7 +347,7 @@ impl<D: Disk> Store<D> {
 
     fn total_bytes(&self) -> u64 {
         let beside = self.upkeep.checkpoint_bytes() + self.run_files.total_bytes();
-        self.segments.allocated_bytes() + self.log.supply.bytes() + beside
+        self.segments.taken_bytes() + self.log.supply.bytes() + beside
     }
 
     /// Segments this shard may still open within its capacity.
@@ -349,7 +356,8 @@ impl<D: Disk> Store<D> {
         self.segments_max().saturating_sub(claimed)
     }
 
-    /// Segments that the capacity holds beside checkpoints and runs.
+    /// Segments that the capacity holds beside checkpoints and runs. What was punched is not counted back in: the reserve is of
+    /// whole segments, and would be gone when segments with holes are cleaned.
     fn segments_max(&self) -> u64 {
         let beside = self.upkeep.checkpoint_bytes() + self.run_files.total_bytes();
         let for_segments = self.settings.capacity_bytes.saturating_sub(beside);

@@ -19,6 +19,7 @@ use super::apply::Unsettled;
 use super::arcs::codec::ExpiryRow;
 use super::arcs::{self, Index};
 use super::log::{Log, Tail};
+use super::punching::Holes;
 use super::rebuilding::Rebuilding;
 use super::runs::RunFiles;
 use super::scrub::Scrub;
@@ -478,6 +479,7 @@ impl Recovery {
             run_files,
             rebuilding: Rebuilding::default(),
             scrub: Scrub::default(),
+            holes: Holes::default(),
             swept_s: self.swept_s,
             write_faults: 0,
             read_only: false,
@@ -485,6 +487,7 @@ impl Recovery {
             counters,
         };
         store.count_live();
+        store.count_holes();
         store.discard_empty_files(&kept);
         for number in std::mem::take(&mut store.run_files.orphans) {
             store.unlink_run(number);
@@ -519,6 +522,18 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// What a power cut has left of the holes, the files say.
+    fn count_holes(&mut self) {
+        let lengths: Vec<(u32, u64)> =
+            self.segments.iter().map(|(number, segment)| (number, u64::from(segment.allocated))).collect();
+        for (number, length) in lengths {
+            let taken = self.disk.taken(segments::file(number), length);
+            if taken < length {
+                self.segments.note_punched(number, length - taken);
+            }
+        }
+    }
+
     /// Files that hold nothing the log needs: opened but never written, or freed before the checkpoint. One is kept to be
     /// written again. Those in `kept` go like dead segments, behind a checkpoint.
     fn discard_empty_files(&mut self, kept: &BTreeSet<u32>) {
@@ -529,11 +544,13 @@ impl<D: Disk> Store<D> {
             .map(|(number, _)| number)
             .collect();
         for number in unneeded {
+            let is_whole = self.segments.punched(number) == 0;
             let Some(segment) = self.segments.remove(number) else { continue };
             self.set_generation(number, None);
             let spare = Spare { number, allocated: segment.allocated };
-            let usable =
-                segment.allocated as usize >= 2 * limits::BLOCK && segment.allocated <= self.settings.segment_bytes;
+            let usable = is_whole
+                && segment.allocated as usize >= 2 * limits::BLOCK
+                && segment.allocated <= self.settings.segment_bytes;
             if !(usable && self.segments.add_spare(spare)) {
                 self.unlink(number);
             }

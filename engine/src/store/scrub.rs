@@ -5,8 +5,8 @@
 //! batch it verifies the header, the link over all record headers, the records' own checksums, and the places they repeat
 //! (segment, generation, offset), which is how a write that went elsewhere is noticed.
 //!
-//! What a sealed segment may hold besides sound batches is no damage: zeros that were never written or were punched, and behind
-//! its last batch the remains of what was given up before a restart. So a stretch that cannot be read counts only if a
+//! What a sealed segment may hold besides sound batches is no damage: zeros that were never written, the payloads of dead records that
+//! were punched, and behind its last batch the remains of what was given up before a restart. So a stretch that cannot be read counts only if a
 //! batch that counts lies behind it, or the index points into it. To notice the second, the bytes of sound records the index
 //! points to are added up; if at the segment's end they are less than it should have live, or anything was suspect, every
 //! live record of the segment is read alone. Which those are, a walk of the whole index says: it costs a reading of all runs,
@@ -393,7 +393,8 @@ impl<D: Disk> Store<D> {
         });
         if counts {
             cursor.suspect += u64::from(std::mem::take(&mut cursor.in_gap));
-            cursor.suspect += u64::from(!follows) + u64::from(view.damaged);
+            // What was punched is dead; if it is not, the bytes that should live are found missing.
+            cursor.suspect += u64::from(!follows) + u64::from(view.damaged - view.punched);
         }
         cursor.before = Some((view.header.sequence, view.chain));
         let mut live = 0;

@@ -46,6 +46,8 @@ pub(crate) struct Segments {
     taken: BTreeSet<u32>,
     /// Numbers whose file is removed, though not durably yet.
     unlinked: Vec<u32>,
+    /// Bytes of holes in segments in use that have any.
+    punched: BTreeMap<u32, u64>,
 }
 
 impl Segments {
@@ -62,7 +64,26 @@ impl Segments {
     }
 
     pub(crate) fn remove(&mut self, number: u32) -> Option<Segment> {
+        self.punched.remove(&number);
         self.table.remove(&number)
+    }
+
+    /// So many bytes of a segment's file are holes now that were none.
+    pub(crate) fn note_punched(&mut self, number: u32, bytes: u64) {
+        let allocated = self.table.get(&number).map(|segment| u64::from(segment.allocated));
+        let punched = self.punched.entry(number).or_insert(0);
+        *punched += bytes;
+        assert!(allocated.is_some_and(|allocated| *punched <= allocated), "holes lie in segments in use");
+    }
+
+    /// Bytes of a segment's file that are holes.
+    pub(crate) fn punched(&self, number: u32) -> u64 {
+        self.punched.get(&number).copied().unwrap_or(0)
+    }
+
+    /// Bytes of holes in all segments.
+    pub(crate) fn punched_bytes(&self) -> u64 {
+        self.punched.values().sum()
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&Segment> {
@@ -148,15 +169,21 @@ impl Segments {
         self.table.values().map(|segment| segment.live).sum()
     }
 
-    /// Bytes of sealed segments that hold nothing live.
+    /// Bytes of sealed segments that hold nothing live and are no holes.
     pub(crate) fn dead_bytes(&self) -> u64 {
-        self.table
-            .values()
-            .filter(|segment| segment.state != State::Open)
-            .map(|segment| u64::from(segment.allocated).saturating_sub(segment.live))
-            .sum()
+        let sealed = self.table.iter().filter(|(_, segment)| segment.state != State::Open);
+        let dead = |(number, segment): (&u32, &Segment)| {
+            u64::from(segment.allocated).saturating_sub(segment.live + self.punched(*number))
+        };
+        sealed.map(dead).sum()
     }
 
+    /// Bytes of segments' files and spares on the device.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.allocated_bytes() - self.punched_bytes()
+    }
+
+    /// The lengths of segments' files and spares.
     pub(crate) fn allocated_bytes(&self) -> u64 {
         let used: u64 = self.table.values().map(|segment| u64::from(segment.allocated)).sum();
         used + self.spares.iter().map(|spare| u64::from(spare.allocated)).sum::<u64>()
@@ -172,13 +199,18 @@ impl Segments {
             .collect()
     }
 
-    /// Sealed segments with less than so many live bytes, least live first. Dead ones are not among them.
-    pub(crate) fn victims(&self, below: u64) -> Vec<u32> {
+    /// Sealed segments of which less than so many percent are live, least live first. Dead ones are not among them. `full` is the
+    /// size of a segment; if it is bytes that matter and not segments, its holes are given back already, and what `holes` says
+    /// will be.
+    pub(crate) fn victims(&self, percent: u64, full: u64, holes: Option<&BTreeMap<u32, u64>>) -> Vec<u32> {
+        let given_back =
+            |number: &u32| holes.map_or(0, |holes| self.punched(*number) + holes.get(number).copied().unwrap_or(0));
+        let takes = |number: &u32| full.saturating_sub(given_back(number));
         let mut victims: Vec<(u64, u32)> = self
             .table
             .iter()
             .filter(|(_, segment)| segment.state != State::Open && segment.live > 0)
-            .filter(|(_, segment)| segment.live < below)
+            .filter(|(number, segment)| segment.live < takes(number) * percent / 100)
             .map(|(number, segment)| (segment.live, *number))
             .collect();
         victims.sort_unstable();

@@ -1,7 +1,8 @@
 //! What keeps the log from growing: sweeps, cleaning, checkpoints, freeing. One round at a time.
 //!
 //! A round removes what has expired (perhaps nothing), copies what is live out of the least live segments (perhaps none), writes
-//! the index as a checkpoint, and then frees the segments in which nothing was live at that moment. Only a checkpoint makes a
+//! the index as a checkpoint, and then frees the segments in which nothing was live at that moment, and punches large dead records in
+//! others (`punching`). Only a checkpoint makes a
 //! segment free: without it, recovery would still need the removals and leases written there. No stage of a round keeps
 //! clients waiting: each does a bounded piece of work a turn.
 //!
@@ -9,6 +10,7 @@
 
 use super::checkpointing::Writing;
 use super::cleaning::Cleaning;
+use super::punching::Hole;
 use super::segments::{self, Spare, State};
 use super::sweeping::Sweeping;
 use super::{Change, Pending, Store};
@@ -30,6 +32,10 @@ pub(super) enum Step {
     Piece {
         offset: u32,
     },
+    Punch {
+        number: u32,
+        bytes: u64,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -39,9 +45,10 @@ pub(super) enum Phase {
     Sweeping(Sweeping),
     Cleaning(Cleaning),
     Writing(Box<Writing>),
-    /// Unlinks in flight.
+    /// Unlinks and punches in flight, and holes still to be punched.
     Freeing {
         outstanding: usize,
+        holes: VecDeque<Hole>,
     },
 }
 
@@ -169,6 +176,16 @@ impl Upkeep {
         }
     }
 
+    /// Length of the newest checkpoint.
+    pub(super) fn newest_bytes(&self) -> u64 {
+        self.last_bytes
+    }
+
+    /// So many bytes have been given back.
+    pub(super) fn note_freed(&mut self, bytes: u64) {
+        self.freed += bytes;
+    }
+
     pub(super) fn checkpoint_bytes(&self) -> u64 {
         self.slots.iter().flatten().sum()
     }
@@ -217,12 +234,13 @@ impl<D: Disk> Store<D> {
             Phase::Sweeping(_) => self.advance_sweep(),
             Phase::Cleaning(_) => self.advance_cleaning(),
             Phase::Writing(_) => self.write_checkpoint(),
-            Phase::Freeing { outstanding } => {
-                if *outstanding > 0 {
-                    return false;
+            Phase::Freeing { .. } => {
+                let moved = self.punch_on();
+                let has_ended = matches!(self.upkeep.phase, Phase::Freeing { outstanding: 0, .. });
+                if has_ended {
+                    self.end_round();
                 }
-                self.end_round();
-                true
+                moved || has_ended
             }
         }
     }
@@ -296,7 +314,10 @@ impl<D: Disk> Store<D> {
 
     /// Segments worth cleaning, least live first. What is still on its way to the disk is not read back from it.
     fn victims(&self, percent: u64) -> Vec<u32> {
-        let mut victims = self.segments.victims(u64::from(self.settings.segment_bytes) * percent / 100);
+        // What a hole will give back is not worth copying for, unless it is segments that are short.
+        let is_pressed = percent >= limits::CLEAN_PRESSED_PERCENT;
+        let holes = (!is_pressed).then(|| self.holes.bytes_by_segment());
+        let mut victims = self.segments.victims(percent, u64::from(self.settings.segment_bytes), holes.as_ref());
         let durable = self.log.durable;
         victims.retain(|number| self.segments.get(*number).is_some_and(|segment| segment.last_sequence <= durable));
         victims.retain(|number| !self.upkeep.spoiled.contains(number));
@@ -317,7 +338,7 @@ impl<D: Disk> Store<D> {
 
     /// The round has moved or removed what it could: what is dead now is freed.
     fn free_or_end(&mut self) {
-        if !self.segments.dead_at(self.log.appended()).is_empty() {
+        if !self.segments.dead_at(self.log.appended()).is_empty() || self.is_punching_due() {
             return self.begin_checkpoint();
         }
         // Nothing to free: a checkpoint would be for nothing. Records that could not be moved (unreadable, or being
@@ -339,16 +360,19 @@ impl<D: Disk> Store<D> {
         }
         match step {
             Step::Unlink { number, freed } => self.unlinked(number, freed, result.is_ok()),
+            Step::Punch { number, bytes } => self.punched(number, bytes, result.map(|_| ())),
             Step::Piece { offset } => self.piece_read(offset, result),
             Step::Write => self.write_step_done(result.err()),
         }
     }
 
-    /// Gives back what was dead at the checkpoint: one file to be written again, the others to the file system.
+    /// Gives back what was dead at the checkpoint: segments' files, to be written again or to the file system, and the
+    /// holes in others.
     pub(super) fn free_dead(&mut self) {
         let Phase::Writing(writing) = &mut self.upkeep.phase else { unreachable!("it was being written") };
         let dead = std::mem::take(&mut writing.dead);
         let retired = std::mem::take(&mut writing.retired);
+        let sequence = writing.sequence;
         retired.into_iter().for_each(|number| self.unlink_run(number));
         let mut outstanding = 0;
         for number in dead {
@@ -357,6 +381,7 @@ impl<D: Disk> Store<D> {
             if segment.readers > 0 || self.log.supply.works_on(number) {
                 continue;
             }
+            let punched = self.segments.punched(number);
             self.segments.remove(number);
             self.upkeep.spoiled.remove(&number);
             self.tail.forget(number);
@@ -364,8 +389,10 @@ impl<D: Disk> Store<D> {
             self.counters.segments_freed += 1;
             let file = segments::file(number);
             let unused = self.disk.release(file);
-            let freed = u64::from(segment.allocated);
-            let reusable = segment.state == State::Sealed && unused && self.segments.has_spare_room();
+            let freed = u64::from(segment.allocated).saturating_sub(punched);
+            // A file with holes is no written ground any more.
+            let is_whole = segment.state == State::Sealed && punched == 0;
+            let reusable = is_whole && unused && self.segments.has_spare_room();
             if reusable && self.segments.add_spare(Spare { number, allocated: segment.allocated }) {
                 self.upkeep.freed += freed;
             } else {
@@ -373,7 +400,8 @@ impl<D: Disk> Store<D> {
                 self.start_step(Operation::Unlink { file }, Step::Unlink { number, freed });
             }
         }
-        self.upkeep.phase = Phase::Freeing { outstanding };
+        let holes = self.take_holes(sequence);
+        self.upkeep.phase = Phase::Freeing { outstanding, holes };
     }
 
     fn unlinked(&mut self, number: u32, freed: u64, done: bool) {
@@ -381,7 +409,7 @@ impl<D: Disk> Store<D> {
             self.segments.note_unlinked(number);
             self.upkeep.freed += freed;
         }
-        if let Phase::Freeing { outstanding } = &mut self.upkeep.phase {
+        if let Phase::Freeing { outstanding, .. } = &mut self.upkeep.phase {
             *outstanding -= 1;
         }
     }

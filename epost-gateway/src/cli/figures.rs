@@ -68,6 +68,7 @@ const GROUPS: [(&str, &[(&str, &str)]); 7] = [
             ("cleaning_bytes", "bytes read by cleaning"),
             ("cleaned", "records moved by cleaning"),
             ("segments_freed", "segments freed"),
+            ("punched_bytes", "bytes punched out of segments"),
             ("runs_merged", "runs merged"),
             ("run_reads", "reads of runs"),
             ("rebuilds", "tables rebuilt"),

@@ -56,6 +56,7 @@ struct Row {
     cleaned: u64,
     checkpoints: u64,
     segments_freed: u64,
+    bytes_punched: u64,
     arcs_split: u64,
     runs_written: u64,
     runs_merged: u64,
@@ -199,6 +200,7 @@ fn row(campaign: &'static str, runs: u64, covered: &Coverage, violations: u64) -
         cleaned: covered.cleaned,
         checkpoints: covered.checkpoints,
         segments_freed: covered.segments_freed,
+        bytes_punched: covered.punched_bytes,
         arcs_split: covered.splits,
         runs_written: covered.runs_written,
         runs_merged: covered.runs_merged,
@@ -231,6 +233,7 @@ fn table(rows: &[Row], total: &Row) -> String {
     line("records cleaned", &|row| row.cleaned);
     line("checkpoints", &|row| row.checkpoints);
     line("segments freed", &|row| row.segments_freed);
+    line("bytes punched", &|row| row.bytes_punched);
     line("arcs split", &|row| row.arcs_split);
     line("runs written", &|row| row.runs_written);
     line("runs merged", &|row| row.runs_merged);

@@ -4,6 +4,8 @@
 //! back from the locator when the record dies: what was added is exactly what is taken away, so a segment's live bytes are
 //! zero if and only if no slot points into it. It is never smaller than the record, and at most 1/64 larger.
 
+use crate::format::record::record_bytes;
+
 /// The unit of offsets and sizes: records begin at multiples of it.
 pub(crate) const UNIT: u32 = 64;
 /// Largest offset a locator can hold: the last unit of a segment of 256 MiB.
@@ -34,6 +36,12 @@ impl SizeClass {
         let exponent = units.checked_ilog2().unwrap_or(0).saturating_sub(MANTISSA_BITS);
         let class = (exponent << MANTISSA_BITS) + units.div_ceil(1 << exponent);
         SizeClass(u16::try_from(class).expect("classes have ten bits"))
+    }
+
+    /// The class of a record with so many bytes of payload, if there can be one.
+    pub(crate) fn of_record(payload_bytes: u32) -> Option<SizeClass> {
+        let bytes = u32::try_from(record_bytes(payload_bytes as usize)).ok()?;
+        (u64::from(bytes) <= Self::BYTES_MAX).then(|| SizeClass::of(bytes))
     }
 
     /// The class's size in bytes.
@@ -75,7 +83,12 @@ impl Locator {
 
     /// What the segment's live bytes are charged with.
     pub(crate) fn bytes(self) -> u64 {
-        SizeClass((self.0 & ((1 << CLASS_BITS) - 1)) as u16).bytes()
+        self.class().bytes()
+    }
+
+    /// The record's size, rounded up.
+    pub(crate) fn class(self) -> SizeClass {
+        SizeClass((self.0 & ((1 << CLASS_BITS) - 1)) as u16)
     }
 
     /// The 48 bits, little-endian.
