@@ -7,7 +7,7 @@
 use super::arc::Known;
 use super::locator::Locator;
 use crate::key::Key;
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+use twox_hash::{XxHash3_64, XxHash3_128};
 
 /// Bytes of a key: placement, name, kind, in this order; comparing them compares keys.
 pub(crate) const KEY_BYTES: usize = 53;
@@ -60,7 +60,7 @@ impl Hasher {
     }
 
     pub(crate) fn hash(&self, key: &Key) -> KeyHash {
-        KeyHash(xxh3_64_with_seed(&key_bytes(key), self.seed) & self.mask)
+        KeyHash(XxHash3_64::oneshot_with_seed(self.seed, &key_bytes(key)) & self.mask)
     }
 
     /// What an object adds to the digest of its range.
@@ -68,7 +68,7 @@ impl Hasher {
         let mut bytes = [0; KEY_BYTES + 8];
         bytes[..KEY_BYTES].copy_from_slice(&key_bytes(key));
         bytes[KEY_BYTES..].copy_from_slice(&version.to_le_bytes());
-        xxh3_128_with_seed(&bytes, self.digest_seed)
+        XxHash3_128::oneshot_with_seed(self.digest_seed, &bytes)
     }
 
     /// All of that, of one record.

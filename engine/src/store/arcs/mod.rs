@@ -196,6 +196,8 @@ impl Index {
 
     /// The key's object, if it is among the recents: exact, no record need be read.
     pub(crate) fn recent(&self, key: &Key) -> Option<Entry> {
+        // What is alive has its slot: most keys that are put are new, and need not be looked for by comparing.
+        self.candidates(key).next()?;
         let found = self.recents.get(key)?;
         let tick = self.live_tick(&found)?;
         let RunEntry { key, version, locator, length, generation } = found;
