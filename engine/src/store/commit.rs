@@ -138,7 +138,8 @@ impl<D: Disk> Store<D> {
     /// Whether what has lined up is worth a write of its own beside the one in flight.
     fn is_worth_overlapping(&self) -> bool {
         let next = batch_bytes(self.lined_up_bytes()) as u64;
-        self.log.flights.back().is_none_or(|before| next * limits::OVERLAP_SHARE >= before.bytes)
+        let is_enough = |before: u64| next * limits::OVERLAP_SHARE >= before.min(limits::BATCH_BYTES as u64);
+        self.log.flights.back().is_none_or(|before| is_enough(before.bytes))
     }
 
     fn draft_survivors(&mut self, draft: &mut Draft) {
