@@ -15,7 +15,8 @@ pub(crate) struct Machine {
     memory_mib: u64,
     kernel: String,
     disk: String,
-    commit: String,
+    /// The commit, and whether the tree has been changed since.
+    pub(crate) commit: String,
     compiler: String,
     date: String,
 }
@@ -52,11 +53,6 @@ impl Machine {
             name = name.replace("--", "-");
         }
         format!("{}-{}-cores", name.trim_matches('-'), self.cores)
-    }
-
-    /// The commit, and whether the tree has been changed since.
-    pub(crate) fn commit(&self) -> &str {
-        &self.commit
     }
 
     /// The day of the measurement, year first.

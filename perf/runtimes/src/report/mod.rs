@@ -2,7 +2,6 @@
 //!
 //! A row is one contender in one case, with a figure a round. The description of the machine is the one that `perf` uses.
 
-#[allow(dead_code, reason = "others ask for the commit alone")]
 #[path = "../../../src/report/machine.rs"]
 mod machine;
 #[path = "../../../src/report/neighbours.rs"]
