@@ -91,7 +91,7 @@ impl Report {
 
     /// Writes table, JSON and picture to `<root>/<machine>/<date>/`; returns the folder.
     pub(crate) fn record(&self, root: &Path) -> Result<PathBuf, Fault> {
-        let folder = root.join(self.machine.name()).join(self.machine.date());
+        let folder = self.machine.folder(root);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("runtimes.json"), self.json()?)?;
         fs::write(folder.join("runtimes.txt"), self.text())?;
