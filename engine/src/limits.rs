@@ -74,7 +74,7 @@ pub const WARMED_BY_SHARD: usize = 64 * 1024;
 pub const READS_IN_FLIGHT: usize = 256;
 /// Seed of the elements of range digests: the same everywhere, since digests are compared between stores.
 pub const DIGEST_SEED: u64 = 0x6550_4f53_5420_0002;
-/// Entries that one walk takes in one turn of its shard.
+/// Entries that one walk, or the rebuild under way, takes in one turn of its shard.
 pub const WALK_STEPS_PER_TURN: usize = 4096;
 /// Entries that a walk takes at once, to look them up side by side.
 pub const WALK_ENTRIES_PER_STEP: usize = 256;
@@ -123,7 +123,7 @@ pub const DAMAGED_LISTED: usize = 1000;
 /// Attempts to lock a store's directory before it counts as open elsewhere, and the pause behind each.
 pub const LOCK_ATTEMPTS: u32 = 20;
 /// See [`LOCK_ATTEMPTS`].
-pub const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+pub const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Shards in one store.
 pub const SHARDS_MAX: usize = 64;
 /// Operations a shard's mailbox holds; the capacities of all open ports share it.

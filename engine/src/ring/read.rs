@@ -1,11 +1,12 @@
 //! Reads on the ring.
 //!
-//! What is not in memory is read with O_DIRECT, only the units of the device it lies in, into memory from a pool (`pool`): it
-//! passes by the page cache, and costs the shard's thread nothing but the submission. What is read a second time is likely to be
-//! read a third: then, if that range is not written any more, the read goes through the page cache, its pages and no others,
-//! and from then on the mapping serves it. The kernel copies what it has read on the shard's thread if that is little, and has a
-//! worker do it otherwise. So few of these are under way at once that they do not hold up the others. What is being written, or may yet be, is only ever read with O_DIRECT: cached and direct access to a segment never meet
-//! on a page.
+//! What is not in memory is read with O_DIRECT, only the units of the device it lies in, into memory from a pool
+//! (`pool`): it passes by the page cache, and costs the shard's thread nothing but the submission. What is read a
+//! second time is likely to be read a third: then, if that range is not written any more, the read goes through the
+//! page cache, its pages and no others, and from then on the mapping serves it. The kernel copies what it has read on
+//! the shard's thread if that is little, and has a worker do it otherwise. So few of these are under way at once that
+//! they do not hold up the others. Blocks that are being written, or may yet be, are only ever read with O_DIRECT, also
+//! in a segment whose earlier blocks are served from memory: on no block do a cached read and a direct write meet.
 //!
 //! Reads asked for in one turn are handed to the kernel together, and those that touch or share units are made one.
 

@@ -12,6 +12,7 @@ mod coverage;
 #[cfg(test)]
 mod crash_tests;
 mod model;
+mod world;
 
 pub use coverage::{Activities, Activity, Coverage};
 
@@ -140,7 +141,7 @@ pub const CAMPAIGNS: [Campaign; 7] = [
 /// # Errors
 /// The violation found, for people: what was asked, what came, what the reference map allows.
 pub fn run(seed: u64, plan: Plan) -> Result<Coverage, String> {
-    model::World::run(seed, plan)
+    world::World::run(seed, plan)
 }
 
 /// A store small enough that a short run fills, cleans and checkpoints it.

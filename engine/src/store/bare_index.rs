@@ -322,7 +322,7 @@ impl Shelf {
 
     /// Gives a walk what it needs.
     pub(crate) fn try_supply(&self, walk: &mut Walk, need: Need) -> Result<(), Damage> {
-        walk.supply(need.run, need.offset, self.bytes_of(need))
+        walk.supply(need, self.bytes_of(need))
     }
 
     fn bytes_of(&self, need: Need) -> Bytes {

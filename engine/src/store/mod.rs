@@ -23,6 +23,7 @@ mod decide;
 #[cfg(any(test, feature = "simulation"))]
 mod inspection;
 mod log;
+mod pages;
 mod presence;
 mod punching;
 mod read;
@@ -386,8 +387,8 @@ impl<D: Disk> Store<D> {
                 self.readings_in_flight -= 1;
                 self.reading_done(reading, result);
             }
-            Pending::Walk { id, need } => self.page_read(id, need, result),
-            Pending::Rebuild { need } => self.rebuild_page_read(need, result),
+            Pending::Walk { id, need } => self.walk_pages_read(id, need, result),
+            Pending::Rebuild { need } => self.rebuild_pages_read(need, result),
             Pending::Run { id } => self.run_step_done(id, result.err()),
             Pending::Aside => {}
             Pending::Supply { number } => self.supply_done(number, result.err()),

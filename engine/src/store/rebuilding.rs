@@ -4,8 +4,9 @@
 use super::arcs::gathering::Progress;
 use super::arcs::rebuild::Rebuild;
 use super::arcs::walk::Need;
+use super::pages::Pages;
 use super::{Pending, Store};
-use crate::disk::{Disk, DiskError, FileName, Operation, Outcome};
+use crate::disk::{Disk, DiskError, Outcome};
 use crate::key::Key;
 use crate::limits;
 
@@ -47,10 +48,7 @@ impl<D: Disk> Store<D> {
             Progress::More => {}
             Progress::Need(need) => {
                 under_way.is_reading = true;
-                let Need { run, offset, length } = need;
-                self.counters.run_reads += 1;
-                let read = Operation::Read { file: FileName::Run(run), offset, length, keep: false };
-                self.start(read, Pending::Rebuild { need });
+                self.read_pages(need, false, Pending::Rebuild { need });
             }
             Progress::End => self.end_rebuild(),
         }
@@ -66,19 +64,16 @@ impl<D: Disk> Store<D> {
         Some(UnderWay { rebuild, is_reading: false, was_refused: false })
     }
 
-    pub(super) fn rebuild_page_read(&mut self, need: Need, result: Result<Outcome, DiskError>) {
-        let is_there = self.index.runs().iter().any(|run| run.number == need.run);
+    pub(super) fn rebuild_pages_read(&mut self, need: Need, result: Result<Outcome, DiskError>) {
+        let pages = self.pages_of(need, result);
         let under_way = self.rebuilding.under_way.as_mut().expect("a rebuild ends when nothing is read for it");
         under_way.is_reading = false;
-        match result {
-            Ok(Outcome::Read(bytes)) => {
-                let taken = under_way.rebuild.supply(need, bytes);
-                self.counters.run_damage += u64::from(taken.is_err());
+        match pages {
+            Pages::Read(bytes) => {
+                self.counters.run_damage += u64::from(under_way.rebuild.supply(need, bytes).is_err());
             }
-            Ok(_) => unreachable!("a read brings bytes"),
-            // A run that was merged meanwhile: the one in its place will be asked for.
-            Err(_) if !is_there => {}
-            Err(_) => {
+            Pages::Merged => {}
+            Pages::Refused => {
                 under_way.was_refused = true;
                 under_way.rebuild.skip(need);
             }

@@ -8,8 +8,8 @@
 //! made when an open segment is half full; a store that is not written makes nothing. Each chunk of zeros may be used as
 //! soon as it is written: a small batch that has come to the end of them waits for one chunk, which saves some batches behind
 //! it what it saves this one. Large batches do not wait, and zeros stand back while they are in flight: a byte of
-//! zeros costs the device what a byte of a batch does, and what it saves is the same for every batch, however large. They
-//! take all of the room as it is, allocated and partly unwritten.
+//! zeros costs the device what a byte of a batch does, and what it saves is the same for every batch, however large. They, and
+//! whatever batch comes while zeros stand back, take all of the room as it is, allocated and partly unwritten.
 //!
 //! Invariants:
 //! - zeros are written only behind the end of what batches may use (`OpenSegment::reserved`), so that a batch and zeros

@@ -6,10 +6,11 @@
 
 use super::arcs::arc::Digest;
 use super::arcs::walk::{Entry, Need, Step, Walk};
+use super::pages::Pages;
 use super::presence::Candidate;
 use super::runs::RunWriting;
 use super::{Change, Pending, Store};
-use crate::disk::{Disk, DiskError, FileName, Operation, Outcome};
+use crate::disk::{Disk, DiskError, Outcome};
 use crate::key::Key;
 use crate::limits;
 use crate::request::{self, Error, Response};
@@ -132,7 +133,7 @@ impl<D: Disk> Store<D> {
             match step {
                 Step::More => {}
                 Step::Need(need) => {
-                    self.read_page(id, walking, need);
+                    self.need_pages(id, walking, need);
                     return true;
                 }
                 Step::End => {
@@ -187,27 +188,22 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn read_page(&mut self, id: u64, walking: &mut Walking, need: Need) {
+    fn need_pages(&mut self, id: u64, walking: &mut Walking, need: Need) {
         walking.is_reading = true;
         let keep = matches!(walking.errand, Errand::Scan(_) | Errand::Digest { .. });
-        let Need { run, offset, length } = need;
-        self.counters.run_reads += 1;
-        self.start(Operation::Read { file: FileName::Run(run), offset, length, keep }, Pending::Walk { id, need });
+        self.read_pages(need, keep, Pending::Walk { id, need });
     }
 
-    pub(super) fn page_read(&mut self, id: u64, need: Need, result: Result<Outcome, DiskError>) {
-        let is_there = self.index.runs().iter().any(|run| run.number == need.run);
+    pub(super) fn walk_pages_read(&mut self, id: u64, need: Need, result: Result<Outcome, DiskError>) {
+        let pages = self.pages_of(need, result);
         let Some(walking) = self.walks.get_mut(&id) else { return };
         walking.is_reading = false;
-        match result {
-            Ok(Outcome::Read(bytes)) => {
-                let taken = walking.walk.supply(need.run, need.offset, bytes);
-                self.counters.run_damage += u64::from(taken.is_err());
+        match pages {
+            Pages::Read(bytes) => {
+                self.counters.run_damage += u64::from(walking.walk.supply(need, bytes).is_err());
             }
-            Ok(_) => unreachable!("a read brings bytes"),
-            // A run that was merged meanwhile: the walk finds its place in the new one.
-            Err(_) if !is_there => {}
-            Err(_) => {
+            Pages::Merged => {}
+            Pages::Refused => {
                 walking.was_refused = true;
                 walking.walk.skip(need);
             }

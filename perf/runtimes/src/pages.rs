@@ -64,6 +64,7 @@ impl compio::buf::IoBuf for Pages {
 }
 
 impl compio::buf::SetLen for Pages {
+    // Asks nothing of its caller: the length is always the whole.
     unsafe fn set_len(&mut self, _: usize) {}
 }
 

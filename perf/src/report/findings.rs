@@ -39,7 +39,7 @@ impl Findings {
 
     /// The commit that was run.
     pub(crate) fn commit(&self) -> &str {
-        self.machine.commit()
+        &self.machine.commit
     }
 
     /// Prints the findings, and writes them to the record when asked to.

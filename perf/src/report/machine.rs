@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,8 +15,10 @@ pub(crate) struct Machine {
     memory_mib: u64,
     kernel: String,
     disk: String,
-    commit: String,
+    /// The commit, and whether the tree has been changed since.
+    pub(crate) commit: String,
     compiler: String,
+    /// The day of the measurement, year first.
     date: String,
 }
 
@@ -41,8 +43,13 @@ impl Machine {
         }
     }
 
-    /// A folder name for the record: processor and cores.
-    pub(crate) fn name(&self) -> String {
+    /// Where below `root` a record of today goes: `<machine>/<date>`.
+    pub(crate) fn folder(&self, root: &Path) -> PathBuf {
+        root.join(self.name()).join(&self.date)
+    }
+
+    /// Processor and cores, as a folder is named.
+    fn name(&self) -> String {
         let mut name: String = self
             .processor
             .chars()
@@ -52,16 +59,6 @@ impl Machine {
             name = name.replace("--", "-");
         }
         format!("{}-{}-cores", name.trim_matches('-'), self.cores)
-    }
-
-    /// The commit, and whether the tree has been changed since.
-    pub(crate) fn commit(&self) -> &str {
-        &self.commit
-    }
-
-    /// The day of the measurement, year first.
-    pub(crate) fn date(&self) -> &str {
-        &self.date
     }
 }
 

@@ -112,7 +112,7 @@ impl Report {
 
 /// `perf/record/<machine>/<date>/<what>.json`, with its folder.
 fn place(machine: &Machine, what: &str) -> Result<PathBuf, LoadError> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("record").join(machine.name()).join(machine.date());
+    let folder = machine.folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("record"));
     std::fs::create_dir_all(&folder)?;
     Ok(folder.join(format!("{}.json", what.replace(' ', "-"))))
 }

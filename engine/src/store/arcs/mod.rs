@@ -40,8 +40,6 @@ pub(crate) mod table;
 pub(crate) mod walk;
 
 #[cfg(test)]
-mod table_tests;
-#[cfg(test)]
 mod tests;
 
 use crate::format::Damage;

@@ -223,8 +223,9 @@ impl Walk {
 
     /// Hands over bytes that were needed. Damaged pages are passed over, and the first damage is returned to be counted.
     /// Bytes that are no longer needed are ignored.
-    pub(crate) fn supply(&mut self, run: u32, offset: u64, bytes: Bytes) -> Result<(), Damage> {
-        let asked = |head: &&mut Head| head.run == run && head.need().is_some_and(|need| need.offset == offset);
+    pub(crate) fn supply(&mut self, need: Need, bytes: Bytes) -> Result<(), Damage> {
+        let is_same = |asked: Need| (asked.run, asked.offset) == (need.run, need.offset);
+        let asked = |head: &&mut Head| head.need().is_some_and(is_same);
         let Some(head) = self.heads.iter_mut().find(asked) else { return Ok(()) };
         let damage = head.take_in(bytes, &self.identity, &mut self.damaged_pages);
         head.pass_below(&self.from);
@@ -235,7 +236,7 @@ impl Walk {
     /// Passes over bytes that were needed and cannot be had.
     pub(crate) fn skip(&mut self, need: Need) {
         // Nothing is what was read, so all of its pages count as damaged; there is nothing else to report.
-        let _ = self.supply(need.run, need.offset, Bytes::new());
+        let _ = self.supply(need, Bytes::new());
     }
 
     fn begin_range(&mut self, after: Option<Key>) {

@@ -146,7 +146,7 @@ impl Report {
 
     /// Writes table, JSON and pictures to `<root>/<machine>/<date>/`; returns the folder.
     pub(crate) fn record(&self, root: &Path) -> Result<PathBuf, Fault> {
-        let folder = root.join(self.machine.name()).join(self.machine.date());
+        let folder = self.machine.folder(root);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("compare.json"), self.json()?)?;
         fs::write(folder.join("compare.txt"), self.text())?;

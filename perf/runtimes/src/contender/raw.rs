@@ -53,7 +53,8 @@ impl Loop {
             libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }
         };
         let vectors: Vec<libc::iovec> = here.buffers.iter_mut().map(vector).collect();
-        // SAFETY: each vector is all of one of `buffers`, whose memory does not move and is freed only after the ring is gone.
+        // SAFETY: each vector is all of one of `buffers`. The memory of `Pages` does not move, and is freed only after the ring
+        // has let go of it (the struct's third invariant).
         unsafe { here.ring.submitter().register_buffers(&vectors) }?;
         Ok(here)
     }
@@ -126,8 +127,8 @@ impl Loop {
 
     fn push(&mut self, entry: &Entry) -> io::Result<()> {
         // SAFETY: the entry's pointer, if it has one, is all of one of `buffers`, whose memory stays where it is and which no
-        // other operation in flight uses (the struct's first invariant). The file is open as long as the ring. `Drop` waits for
-        // what is in flight.
+        // other operation in flight uses (the struct's first invariant). The descriptor is that of `file`, which is closed after
+        // the ring. `Drop` waits for what is in flight (the third).
         unsafe { self.ring.submission().push(entry) }.map_err(io::Error::other)?;
         self.in_flight += 1;
         Ok(())

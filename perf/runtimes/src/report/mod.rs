@@ -2,7 +2,6 @@
 //!
 //! A row is one contender in one case, with a figure a round. The description of the machine is the one that `perf` uses.
 
-#[allow(dead_code, reason = "others ask for the commit alone")]
 #[path = "../../../src/report/machine.rs"]
 mod machine;
 #[path = "../../../src/report/neighbours.rs"]
@@ -92,7 +91,7 @@ impl Report {
 
     /// Writes table, JSON and picture to `<root>/<machine>/<date>/`; returns the folder.
     pub(crate) fn record(&self, root: &Path) -> Result<PathBuf, Fault> {
-        let folder = root.join(self.machine.name()).join(self.machine.date());
+        let folder = self.machine.folder(root);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("runtimes.json"), self.json()?)?;
         fs::write(folder.join("runtimes.txt"), self.text())?;

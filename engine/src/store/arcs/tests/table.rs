@@ -1,9 +1,10 @@
 //! Goal: a table loses nothing, never shortens a lease, and fills up well. Method: random operations beside a map, with
 //! ends of leases over the whole range of ticks; and filling to the load at which tables are rebuilt.
-use super::hash::KeyHash;
-use super::locator::Locator;
-use super::table::Table;
-use super::tests::Chance;
+
+use super::Chance;
+use crate::store::arcs::hash::KeyHash;
+use crate::store::arcs::locator::Locator;
+use crate::store::arcs::table::Table;
 use std::collections::HashMap;
 
 fn locator(number: usize) -> Locator {
