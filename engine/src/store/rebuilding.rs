@@ -73,7 +73,7 @@ impl<D: Disk> Store<D> {
         match result {
             Ok(Outcome::Read(bytes)) => {
                 let taken = under_way.rebuild.supply(need, bytes);
-                self.counters.run_damage += u64::from(taken.is_err());
+                self.counters.run_damage += self.run_files.note_damage(need.run, u64::from(taken.is_err()));
             }
             Ok(_) => unreachable!("a read brings bytes"),
             // A run that was merged meanwhile: the one in its place will be asked for.
