@@ -32,7 +32,7 @@ pub enum Inspection {
     Count,
     /// Read every object from the device and check every byte of it.
     Verify,
-    /// Read every sealed segment from front to back as the running scrub does, dead records and all.
+    /// Read every sealed segment from front to back as the running scrub does, dead records and all, and every run.
     Scrub {
         /// Bytes a second over all shards; as fast as the device gives them if there is none.
         bytes_per_s: Option<u64>,
@@ -70,6 +70,9 @@ pub struct ShardReport {
     pub unreadable: u64,
     /// Placement ids of objects damaged or not given, at most [`limits::DAMAGED_LISTED`].
     pub damaged_ids: Vec<[u8; 20]>,
+    /// Files of runs damaged or missing, within the store's directory. Objects that were named there and nowhere else are served,
+    /// but not listed.
+    pub damaged_runs: Vec<PathBuf>,
     /// Whether it was looked at to its end.
     pub is_complete: bool,
 }
@@ -78,7 +81,7 @@ impl ShardReport {
     /// Whether nothing is wrong with what was looked at.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.damaged == 0 && self.unreadable == 0 && self.stats.corrupt == 0
+        self.damaged == 0 && self.unreadable == 0 && self.stats.corrupt == 0 && self.damaged_runs.is_empty()
     }
 }
 
@@ -150,7 +153,7 @@ impl Inspector {
         let mut store = store::open(disk, self.settings).map_err(|error| explain(&dir, error))?;
         let report = ShardReport::of(shard, store.stats());
         store.forbid_changes();
-        progress.damaged.fetch_add(report.stats.corrupt, Ordering::Relaxed);
+        progress.damaged.fetch_add(report.stats.corrupt + report.stats.damaged_runs, Ordering::Relaxed);
         let mut inspected = Inspected { store, progress, report, tag_next: 0 };
         match inspection {
             Inspection::Count => inspected.report.is_complete = true,
@@ -159,7 +162,10 @@ impl Inspector {
                 inspected.scrub(bytes_per_s.map(|bytes| (bytes / self.shards() as u64).max(1)));
             }
         }
-        Ok(inspected.report)
+        let Inspected { store, mut report, .. } = inspected;
+        let within = shard_dir(Path::new(""), shard);
+        report.damaged_runs = store.damaged_runs().map(|file| within.join(file.to_string())).collect();
+        Ok(report)
     }
 }
 
@@ -173,6 +179,7 @@ impl ShardReport {
             damaged: 0,
             unreadable: 0,
             damaged_ids: Vec::new(),
+            damaged_runs: Vec::new(),
             is_complete: false,
         }
     }
@@ -298,7 +305,9 @@ impl Inspected<'_> {
         let mut is_first = true;
         while !self.is_stopped() {
             self.submit(Request::Scrub { budget_bytes });
-            let (_, Ok(Response::Scrubbed { bytes, records, damaged, wrapped, store_bytes })) = self.answer() else {
+            let (_, Ok(Response::Scrubbed { bytes, records, damaged, damaged_pages, wrapped, store_bytes })) =
+                self.answer()
+            else {
                 self.report.unreadable += 1;
                 return;
             };
@@ -306,7 +315,7 @@ impl Inspected<'_> {
                 self.progress.total.fetch_add(store_bytes, Ordering::Relaxed);
             }
             self.progress.done.fetch_add(bytes, Ordering::Relaxed);
-            self.progress.damaged.fetch_add(damaged, Ordering::Relaxed);
+            self.progress.damaged.fetch_add(damaged + damaged_pages, Ordering::Relaxed);
             self.report.bytes += bytes;
             self.report.sound += records;
             self.report.damaged += damaged;

@@ -127,7 +127,9 @@ pub enum Response {
         records: u64,
         /// Damaged records and batches found in the segments that were finished, live or not.
         damaged: u64,
-        /// A shard has come to the end of its pass: all its sealed segments were read since the pass before.
+        /// Damaged pages of runs found: what they named is read as before, but not listed.
+        damaged_pages: u64,
+        /// A shard has come to the end of its pass: all its sealed segments and its runs were read since the pass before.
         wrapped: bool,
         /// Bytes a whole pass reads.
         store_bytes: u64,

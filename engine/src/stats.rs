@@ -127,13 +127,15 @@ stats! {
     /// Damaged files and pages of runs, and objects missed because of them: they are read as before, but scans and sweeps pass
     /// over them until cleaning has moved them.
     run_damage,
-    /// Bytes scrub has read from sealed segments.
+    /// Runs found damaged, or missing when the store was opened, whose files are not gone yet.
+    damaged_runs,
+    /// Bytes scrub has read from sealed segments and runs.
     scrubbed_bytes,
     /// Records scrub has found sound.
     scrubbed_records,
     /// Damaged records and stretches scrub has found, live or dead; the live ones are counted as damaged records, too.
     scrub_damaged,
-    /// Passes of scrub over all sealed segments.
+    /// Passes of scrub over all sealed segments and the runs.
     scrub_passes,
     /// Operations refused: full, read-only or too large.
     refused,

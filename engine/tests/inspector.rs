@@ -2,10 +2,11 @@
 //! Method: a store on the machine's own file system, damaged by hand; what is to be found is known from what was put. The
 //! directory's bytes are compared before and after.
 
-use engine::{Config, Engine, Inspection, Inspector, Key, OpenError, Progress, ShardReport};
+use engine::{Class, Config, Engine, Inspection, Inspector, Key, OpenError, Progress, Request, Response, ShardReport};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const OBJECTS: u64 = 600;
@@ -38,6 +39,30 @@ fn filled(dir: &Path) {
     for number in 0..OBJECTS {
         client.put(key(number), value(number), 1_000_000).unwrap();
     }
+    engine.close();
+}
+
+/// So many that each of two shards writes a run.
+const RUN_OBJECTS: u64 = 40_000;
+
+/// A store of two shards of small objects, whose index has runs.
+fn filled_with_runs(dir: &Path) {
+    let engine = Engine::open(config(dir)).unwrap();
+    let mut port = engine.port(512, Arc::new(|| ()));
+    let mut requests = (0..RUN_OBJECTS).map(|number| {
+        let value = number.to_le_bytes().to_vec().into();
+        let (key, class, expiry_s) = (key(number), Class::Fresh, 1_000_000);
+        (number, Request::Put { key, version: 0, account: 0, class, expiry_s, value })
+    });
+    let mut put = 0;
+    while put < RUN_OBJECTS {
+        port.submit_many(&mut requests);
+        while let Some(done) = port.poll_patiently() {
+            assert_eq!(done.result, Ok(Response::Put));
+            put += 1;
+        }
+    }
+    drop(port);
     engine.close();
 }
 
@@ -121,6 +146,37 @@ fn damage_is_found_named_and_left_as_it_is() {
     for number in 0..OBJECTS {
         let object = client.get(key(number)).unwrap();
         assert_eq!(object.map(|object| object.value.to_vec()), (!flipped.contains(&number)).then(|| value(number)));
+    }
+}
+
+/// Rot in the index: every inspection that reads it names the run's file, and nothing but the listing misses what it named.
+#[test]
+fn a_damaged_run_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    filled_with_runs(dir.path());
+    let scrub = Inspection::Scrub { bytes_per_s: None };
+    for inspection in [Inspection::Verify, scrub] {
+        let reports = inspect(dir.path(), inspection);
+        assert!(reports.iter().all(|report| report.is_complete && report.is_sound()), "{reports:?}");
+    }
+    let is_run = |path: &&PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("run-");
+    let (run, mut bytes) = contents(dir.path()).into_iter().find(|(path, _)| is_run(&path)).expect("a run");
+    // In the first page of entries, behind the header page.
+    bytes[4096 + 1000] ^= 8;
+    fs::write(&run, bytes).unwrap();
+    let before = contents(dir.path());
+    for inspection in [Inspection::Verify, scrub] {
+        let reports = inspect(dir.path(), inspection);
+        let named: Vec<PathBuf> = reports.iter().flat_map(|report| report.damaged_runs.clone()).collect();
+        assert_eq!(named, [run.strip_prefix(dir.path()).unwrap()], "{inspection:?}");
+        assert_eq!(reports.iter().filter(|report| report.is_sound()).count(), 1, "{reports:?}");
+        assert_eq!(sum(&reports, |report| report.stats.corrupt + report.unreadable), 0);
+    }
+    assert!(before == contents(dir.path()), "looking at a store changed it");
+    let engine = Engine::open(config(dir.path())).unwrap();
+    let mut client = engine.client();
+    for number in (0..RUN_OBJECTS).step_by(101) {
+        assert!(client.get(key(number)).unwrap().is_some_and(|object| object.value == number.to_le_bytes()[..]));
     }
 }
 

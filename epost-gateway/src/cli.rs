@@ -97,7 +97,7 @@ enum StoreCommand {
     Verify(StoreArguments),
     /// Every counter and gauge of the store, as recovery finds it.
     Stats(StoreArguments),
-    /// Read all sealed data from front to back, as a running node does over a month. Ends with code 1 if damage was found.
+    /// Read all sealed data and the index, as a running node does over a month. Ends with code 1 if damage was found.
     Scrub {
         #[command(flatten)]
         store: StoreArguments,

@@ -115,6 +115,23 @@ impl Run {
         PAGE as u64 * (1 + u64::from(self.pages()) + fences as u64)
     }
 
+    /// Pages of the file.
+    pub(crate) fn file_pages(&self) -> u32 {
+        u32::try_from(self.file_bytes() / PAGE as u64)
+            .expect("a page holds more than one entry, and those are below 2^32")
+    }
+
+    /// Whether page `page` of the file is sound, the one that belongs there, and of this run. Page 0 is the header.
+    pub(crate) fn check_file_page(&self, bytes: &[u8], identity: &Identity, page: u32) -> Result<(), Damage> {
+        if page == 0 {
+            let found = Run::read_header(bytes, identity, self.number)?;
+            let known = Run { fences: Vec::new(), ..*self };
+            return if found == known { Ok(()) } else { Err(Damage::Elsewhere) };
+        }
+        let kind = if page <= self.pages() { ENTRIES } else { FENCES };
+        PageAt { run: self.number, page }.check(bytes, identity, kind).map(drop)
+    }
+
     /// Where the fences lie in the file: offset and bytes, for [`Run::read_fences`].
     pub(crate) fn fences_at(&self) -> (u64, usize) {
         (PAGE as u64 * (1 + u64::from(self.pages())), PAGE * self.fence_pages())

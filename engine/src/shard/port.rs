@@ -370,12 +370,13 @@ fn merge(one: Result<Response, Error>, other: Result<Response, Error>) -> Result
 fn merge_scrubbed(one: &Response, other: &Response) -> Response {
     match (one, other) {
         (
-            Response::Scrubbed { bytes, records, damaged, wrapped, store_bytes },
-            Response::Scrubbed { bytes: b, records: r, damaged: d, wrapped: w, store_bytes: s },
+            Response::Scrubbed { bytes, records, damaged, damaged_pages, wrapped, store_bytes },
+            Response::Scrubbed { bytes: b, records: r, damaged: d, damaged_pages: p, wrapped: w, store_bytes: s },
         ) => Response::Scrubbed {
             bytes: bytes + b,
             records: records + r,
             damaged: damaged + d,
+            damaged_pages: damaged_pages + p,
             wrapped: *wrapped || *w,
             store_bytes: store_bytes + s,
         },

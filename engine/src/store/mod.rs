@@ -11,7 +11,7 @@
 //! index is rolled back to what is durable and the answers are errors.
 //!
 //! What lies behind: `upkeep` cleans segments, writes checkpoints and frees dead segments; `recovery` puts all of it
-//! together again when the store is opened. `scrub` reads sealed segments again to find rot before a reader does.
+//! together again when the store is opened. `scrub` reads sealed segments and runs again to find rot before a reader does.
 
 mod apply;
 pub(crate) mod arcs;
@@ -31,6 +31,7 @@ mod rebuilding;
 mod recovery;
 mod runs;
 mod scrub;
+mod scrub_runs;
 mod segments;
 mod supply;
 mod sweeping;
@@ -40,13 +41,15 @@ mod walks;
 #[cfg(test)]
 mod full_tests;
 #[cfg(test)]
+mod scrub_tests;
+#[cfg(test)]
 mod tests;
 
 pub use bare_index::{BareIndex, Walked};
 pub(crate) use recovery::superblock;
 pub use recovery::{StoreError, create, open};
 
-use crate::disk::{Disk, Done, Operation, Token};
+use crate::disk::{Disk, Done, FileName, Operation, Token};
 use crate::format::Identity;
 use crate::format::record::{LeaseRow, RecordHeader};
 use crate::key::Class;
@@ -186,6 +189,7 @@ enum Pending {
     },
     /// A stretch of a sealed segment, to be verified.
     Scrub,
+    ScrubRun,
 }
 
 /// One shard's store. See the module.
@@ -317,6 +321,11 @@ impl<D: Disk> Store<D> {
         self.read_only = true;
     }
 
+    /// Runs found damaged or missing, by file name.
+    pub(crate) fn damaged_runs(&self) -> impl Iterator<Item = FileName> + '_ {
+        self.run_files.damaged.iter().map(|number| FileName::Run(*number))
+    }
+
     /// Numbers for the operator.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -340,6 +349,7 @@ impl<D: Disk> Store<D> {
             recents: self.index.recents().count() as u64,
             runs: self.index.runs().len() as u64,
             run_bytes: self.run_files.total_bytes(),
+            damaged_runs: self.run_files.damaged.len() as u64,
             queue_depth: self.open_requests,
             read_only: u64::from(self.read_only),
             ..self.counters
@@ -399,6 +409,7 @@ impl<D: Disk> Store<D> {
             Pending::Names { unlinked } => unlinked.into_iter().for_each(|number| self.segments.note_unlinked(number)),
             Pending::Upkeep { round, step } => self.upkeep_done(round, step, result),
             Pending::Scrub => self.stretch_read(result),
+            Pending::ScrubRun => self.run_stretch_read(result),
         }
     }
 

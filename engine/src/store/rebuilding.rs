@@ -70,7 +70,8 @@ impl<D: Disk> Store<D> {
         under_way.is_reading = false;
         match pages {
             Pages::Read(bytes) => {
-                self.counters.run_damage += u64::from(under_way.rebuild.supply(need, bytes).is_err());
+                let taken = under_way.rebuild.supply(need, bytes);
+                self.counters.run_damage += self.run_files.note_damage(need.run, u64::from(taken.is_err()));
             }
             Pages::Merged => {}
             Pages::Refused => {

@@ -424,11 +424,12 @@ impl Recovery {
             }
             match read_run(disk, &self.identity, *number)? {
                 Ok(run) => runs.push(run),
-                Err(_) => self.run_damage += 1,
+                Err(_) => self.run_damage += run_files.note_damage(*number, 1),
             }
         }
-        let missing = named.iter().filter(|number| !run_files.bytes.contains_key(number)).count();
-        self.run_damage += missing as u64;
+        let missing = named.iter().filter(|number| !run_files.bytes.contains_key(number));
+        let missing: Vec<u32> = missing.copied().collect();
+        self.run_damage += missing.into_iter().map(|number| run_files.note_damage(number, 1)).sum::<u64>();
         let superseded = self.index.adopt_runs(runs);
         run_files.orphans.extend(superseded);
         Ok(run_files)

@@ -14,7 +14,7 @@ use crate::disk::{Disk, DiskError, FileName, Operation};
 use crate::format::run::{FinishedRun, Run, RunEntry, RunWriter};
 use crate::limits;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A run being written.
 pub(super) struct RunWriting {
@@ -64,6 +64,8 @@ pub(super) struct RunFiles {
     /// Merged into others; a durable checkpoint may still name them.
     pub(super) retired: Vec<u32>,
     pub(super) number_next: u32,
+    /// Found damaged, or missing at the opening, and not unlinked since.
+    pub(super) damaged: BTreeSet<u32>,
     /// Found at the opening and named by nothing: to be unlinked.
     pub(super) orphans: Vec<u32>,
     /// After a failure: not before this batch again.
@@ -73,6 +75,14 @@ pub(super) struct RunFiles {
 impl RunFiles {
     pub(super) fn total_bytes(&self) -> u64 {
         self.bytes.values().sum()
+    }
+
+    /// So many pages of a run were found damaged. Returns that number, for the counter.
+    pub(super) fn note_damage(&mut self, number: u32, pages: u64) -> u64 {
+        if pages > 0 {
+            self.damaged.insert(number);
+        }
+        pages
     }
 }
 
@@ -286,6 +296,7 @@ impl<D: Disk> Store<D> {
 
     pub(super) fn unlink_run(&mut self, number: u32) {
         self.run_files.bytes.remove(&number);
+        self.run_files.damaged.remove(&number);
         self.disk.release(FileName::Run(number));
         self.start(Operation::Unlink { file: FileName::Run(number) }, Pending::Aside);
     }

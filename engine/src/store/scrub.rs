@@ -1,7 +1,7 @@
 //! Scrub: sealed segments are read again, in order and within a budget, so that rot is found while replicas can still repair it.
 //!
 //! Whoever drives the store decides how much and when ([`crate::Request::Scrub`]); the engine has no clock. A cursor goes round
-//! the sealed segments. What it reads comes from the device, not from memory: a cached page proves nothing. Of each
+//! the sealed segments; behind the last of them a pass goes through the runs (see [`super::scrub_runs`]). What it reads comes from the device, not from memory: a cached page proves nothing. Of each
 //! batch it verifies the header, the link over all record headers, the records' own checksums, and the places they repeat
 //! (segment, generation, offset), which is how a write that went elsewhere is noticed.
 //!
@@ -16,16 +16,18 @@
 //! - one read of a stretch in flight at a time, or up to [`limits::SCRUB_RECHECKS_IN_FLIGHT`] of single records;
 //! - while a read is in flight its segment is held, so the cursor's generation is the file's;
 //! - a step ends between batches, with an empty window: between requests nothing is kept but the cursor;
-//! - each step that finds a sealed segment moves the cursor, whatever the budget.
+//! - each step that finds a sealed segment or a run moves the cursor, whatever the budget.
 
 use super::arcs::walk::{Entry, Walk};
 use super::read::{Purpose, Reading};
+use super::scrub_runs::RunCursor;
 use super::segments::{self, Segment, State};
 use super::walks::{Errand, Walking};
 use super::{Change, Pending, Store};
 use crate::disk::{Disk, DiskError, Operation, Outcome};
 use crate::format::batch::{BatchView, batch_ahead, read_batch_alone};
 use crate::format::record::{Action, Place, record_bytes};
+use crate::format::run::Run;
 use crate::limits::{self, BLOCK};
 use crate::request::Response;
 use std::collections::VecDeque;
@@ -35,28 +37,32 @@ use std::collections::VecDeque;
 pub(super) struct Scrub {
     /// Steps asked for, each with its tag and budget.
     waiting: VecDeque<(u64, u64)>,
-    step: Option<Step>,
+    pub(super) step: Option<Step>,
     /// The number at which the current pass began; it ends when the cursor would come by it again.
     first: Option<u32>,
     cursor: Option<Cursor>,
     /// The segment the cursor left last.
     left: Option<u32>,
+    /// The pass has gone through the segments, and is among the runs.
+    pub(super) runs: Option<RunCursor>,
     /// The store is being closed: steps end where they are.
     is_stopping: bool,
 }
 
 /// One request being worked on.
 #[derive(Debug)]
-struct Step {
+pub(super) struct Step {
     tag: u64,
-    budget: u64,
-    bytes: u64,
+    pub(super) budget: u64,
+    pub(super) bytes: u64,
     records: u64,
     damaged: u64,
+    /// Of runs.
+    pub(super) damaged_pages: u64,
     /// Bytes read from the cursor on and not yet verified.
     window: Vec<u8>,
     /// A stretch of so many bytes is being read.
-    reading: Option<usize>,
+    pub(super) reading: Option<usize>,
     /// Live records of a segment in trouble, to be read alone.
     rechecks: VecDeque<Entry>,
     rechecking: usize,
@@ -143,6 +149,7 @@ impl<D: Disk> Store<D> {
                 bytes: 0,
                 records: 0,
                 damaged: 0,
+                damaged_pages: 0,
                 window: Vec::new(),
                 reading: None,
                 rechecks: VecDeque::new(),
@@ -165,6 +172,9 @@ impl<D: Disk> Store<D> {
         if self.scrub.is_stopping {
             return self.end_step(false);
         }
+        if let Some(cursor) = self.scrub.runs {
+            return self.move_run_cursor(cursor);
+        }
         let (spent, budget) = (self.step().bytes, self.step().budget);
         let Some(cursor) = self.cursor_still_there() else {
             // Leaving a segment is the end of a step that has used its budget, so that each step moves on.
@@ -184,7 +194,7 @@ impl<D: Disk> Store<D> {
         self.read_stretch(&cursor, end);
     }
 
-    fn step(&mut self) -> &mut Step {
+    pub(super) fn step(&mut self) -> &mut Step {
         self.scrub.step.as_mut().expect("called during a step")
     }
 
@@ -205,7 +215,7 @@ impl<D: Disk> Store<D> {
         self.segments.get(number).is_some_and(settled)
     }
 
-    /// Goes on with the next sealed segment by number, round from where the pass began; behind the last one the pass ends.
+    /// Goes on with the next sealed segment by number, round from where the pass began; behind the last one come the runs.
     fn enter_next_segment(&mut self) {
         let sealed: Vec<u32> =
             self.segments.iter().map(|(number, _)| number).filter(|number| self.is_settled(*number)).collect();
@@ -213,14 +223,18 @@ impl<D: Disk> Store<D> {
             // A store that is often opened begins elsewhere each time, and so gets round all the same.
             self.scrub.first = Some(sealed[(self.log.durable % sealed.len() as u64) as usize]);
         }
-        let Some(first) = self.scrub.first else { return self.end_pass() };
+        let Some(first) = self.scrub.first else { return self.enter_runs() };
         let way = |number: &u32| number.wrapping_sub(first);
         let gone = self.scrub.left.map(|left| way(&left));
         let next = sealed.iter().filter(|number| gone.is_none_or(|gone| way(number) > gone)).min_by_key(|n| way(n));
         let Some((number, segment)) = next.and_then(|number| Some((*number, self.segments.get(*number)?))) else {
-            return self.end_pass();
+            return self.enter_runs();
         };
         self.scrub.cursor = Some(Cursor::at_start(number, segment));
+    }
+
+    fn enter_runs(&mut self) {
+        self.scrub.runs = Some(self.first_run_page());
     }
 
     /// At a segment's end: if anything is wrong with it, its live records are read one by one before it is left.
@@ -276,18 +290,19 @@ impl<D: Disk> Store<D> {
         self.step().is_listing = false;
     }
 
-    fn end_pass(&mut self) {
+    pub(super) fn end_pass(&mut self) {
         self.scrub.left = None;
+        self.scrub.runs = None;
         // Where nothing is sealed yet, going round is no pass.
         self.counters.scrub_passes += u64::from(self.scrub.first.take().is_some());
         self.end_step(true);
     }
 
-    fn end_step(&mut self, wrapped: bool) {
+    pub(super) fn end_step(&mut self, wrapped: bool) {
         let step = self.scrub.step.take().expect("called during a step");
-        let store_bytes = self.segments.allocated_bytes();
-        let (bytes, records, damaged) = (step.bytes, step.records, step.damaged);
-        self.finish(step.tag, Ok(Response::Scrubbed { bytes, records, damaged, wrapped, store_bytes }));
+        let store_bytes = self.segments.allocated_bytes() + self.index.runs().iter().map(Run::file_bytes).sum::<u64>();
+        let Step { tag, bytes, records, damaged, damaged_pages, .. } = step;
+        self.finish(tag, Ok(Response::Scrubbed { bytes, records, damaged, damaged_pages, wrapped, store_bytes }));
     }
 
     /// Reads the next stretch: what the batch at the cursor lacks, or as much as the budget leaves.

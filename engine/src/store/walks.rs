@@ -200,7 +200,8 @@ impl<D: Disk> Store<D> {
         walking.is_reading = false;
         match pages {
             Pages::Read(bytes) => {
-                self.counters.run_damage += u64::from(walking.walk.supply(need, bytes).is_err());
+                let taken = walking.walk.supply(need, bytes);
+                self.counters.run_damage += self.run_files.note_damage(need.run, u64::from(taken.is_err()));
             }
             Pages::Merged => {}
             Pages::Refused => {

@@ -83,6 +83,8 @@ const GROUPS: [(&str, &[(&str, &str)]); 7] = [
         &[
             ("corrupt", "damaged records and batches found"),
             ("scrub_damaged", "scrub: damaged, live or dead"),
+            ("run_damage", "damage found in runs"),
+            ("damaged_runs", "damaged runs"),
             ("device_errors", "operations the device failed"),
             ("read_only", "shards that take no changes"),
             ("deletion_suspended", "shards that delete nothing (clock jumped)"),

@@ -1,7 +1,8 @@
 //! `epost store verify|stats|scrub`: looking at the store of a node that is not running.
 //!
 //! The engine's inspector does the work and changes nothing; this shows how far it is, stops it on Ctrl-C, and tells what it
-//! found. Damaged objects are named by their placement ids only: those say nothing of whose they are or what is in them.
+//! found. Damaged objects are named by their placement ids only: those say nothing of whose they are or what is in them. Damaged
+//! runs of the index are named by their files.
 //!
 //! Exit codes: 0 all is well; 1 damage was found, or the device failed; 2 it could not be looked at, and the line on standard
 //! error says what helps; 130 stopped by Ctrl-C.
@@ -218,7 +219,7 @@ impl Findings {
         let mut rows: Vec<_> =
             self.shards.iter().map(|shard| row(format!("{:02}", shard.shard), figures_of(shard))).collect();
         rows.push(row("total".to_owned(), self.total()));
-        table::render(&headings, &rows) + &self.verdict() + &self.damaged_ids()
+        table::render(&headings, &rows) + &self.verdict() + &self.damaged_ids() + &self.damaged_runs()
     }
 
     fn total(&self) -> [u64; 5] {
@@ -238,6 +239,10 @@ impl Findings {
         }
         let rate = table::bytes((bytes as f64 / self.seconds.max(0.001)) as u64);
         text += &format!("{} in {:.1} s, {rate}/s.\n", table::bytes(bytes), self.seconds);
+        let runs = self.shards.iter().map(|shard| shard.damaged_runs.len()).sum::<usize>();
+        if runs > 0 && damaged + unreadable + lost == 0 {
+            return text + "Only the index is damaged.\n";
+        }
         if damaged + unreadable + lost == 0 {
             return text + if self.was_stopped { "No damage was found before.\n" } else { "No damage was found.\n" };
         }
@@ -253,6 +258,19 @@ impl Findings {
         let unlisted = (damaged + unreadable).saturating_sub(ids.len() as u64);
         let more = if unlisted > 0 { format!("  … and {unlisted} more\n") } else { String::new() };
         format!("Placement ids of damaged or unreadable objects:\n  {}\n{more}", ids.join("\n  "))
+    }
+
+    fn damaged_runs(&self) -> String {
+        let files: Vec<String> = self.runs().collect();
+        if files.is_empty() {
+            return String::new();
+        }
+        let meaning = "What they named is served, but neither listed nor expired until cleaning has moved it";
+        format!("Damaged or missing runs of the index. {meaning}:\n  {}\n", files.join("\n  "))
+    }
+
+    fn runs(&self) -> impl Iterator<Item = String> + '_ {
+        self.shards.iter().flat_map(|shard| shard.damaged_runs.iter()).map(|file| file.display().to_string())
     }
 
     fn ids(&self) -> impl Iterator<Item = String> + '_ {
@@ -286,6 +304,7 @@ impl Findings {
             "is_complete": self.shards.iter().all(|shard| shard.is_complete),
             "seconds": self.seconds,
             "damaged_ids": self.ids().collect::<Vec<_>>(),
+            "damaged_runs": self.runs().collect::<Vec<_>>(),
             "shards": self.shards.iter().map(shard).collect::<Vec<_>>(),
         });
         format!("{report:#}\n")

@@ -127,10 +127,16 @@ impl Storage {
             self.has_ended |= matches!(result, Err(engine::Error::Closed));
             match (tag, result) {
                 (SWEEP_TAG, Ok(Response::Swept { expired, .. })) => self.swept.add(expired),
-                (SCRUB_TAG, Ok(Response::Scrubbed { bytes, damaged, store_bytes, .. })) => {
+                (SCRUB_TAG, Ok(Response::Scrubbed { bytes, damaged, damaged_pages, store_bytes, .. })) => {
                     self.scrubbed = Some((bytes, store_bytes));
                     if damaged > 0 {
                         tracing::warn!(damaged, "scrub found damaged records; replicas repair what is live of them");
+                    }
+                    if damaged_pages > 0 {
+                        tracing::warn!(
+                            damaged_pages,
+                            "scrub found damaged pages of the index; what they named is not listed"
+                        );
                     }
                 }
                 (SWEEP_TAG | CONFIRM_TAG | SCRUB_TAG, Ok(_)) => {}
