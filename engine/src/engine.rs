@@ -243,6 +243,7 @@ pub(crate) fn settings(config: &Config, shards: usize) -> Result<Settings, OpenE
         segment_bytes,
         capacity_bytes,
         step_bytes: limits::STEP_BYTES,
+        overlap_share: limits::OVERLAP_SHARE,
         zeros_bytes: limits::ZEROS as u32,
         grace_s: config.grace_s,
         clock_jump_s: config.clock_jump_s,

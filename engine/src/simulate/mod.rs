@@ -150,6 +150,8 @@ pub(crate) fn settings() -> Settings {
         segment_bytes: 64 * 1024,
         capacity_bytes: 20 * 64 * 1024,
         step_bytes: 16 * 1024,
+        // Batches are small here, and all overlap.
+        overlap_share: u64::from(u32::MAX),
         zeros_bytes: 16 * 1024,
         grace_s: 3,
         clock_jump_s: u64::MAX,

@@ -138,7 +138,7 @@ impl<D: Disk> Store<D> {
     /// Whether what has lined up is worth a write of its own beside the one in flight.
     fn is_worth_overlapping(&self) -> bool {
         let next = batch_bytes(self.lined_up_bytes()) as u64;
-        let is_enough = |before: u64| next * limits::OVERLAP_SHARE >= before.min(limits::BATCH_BYTES as u64);
+        let is_enough = |before: u64| next * self.settings.overlap_share >= before.min(limits::BATCH_BYTES as u64);
         self.log.flights.back().is_none_or(|before| is_enough(before.bytes))
     }
 
@@ -312,7 +312,8 @@ impl<D: Disk> Store<D> {
         // Room is asked for all that has lined up. Survivors wait for it: batches of one each would waste what they gain.
         let wanted = (needed + self.lined_up_bytes()).next_multiple_of(limits::BLOCK).min(size - at);
         let enough = if importance == Importance::Clean { wanted } else { needed };
-        if at + enough <= reserved || at + enough <= self.take_unwritten(class, wanted) as usize {
+        let ends = if at + wanted <= reserved { reserved } else { self.take_unwritten(class, wanted) as usize };
+        if at + enough <= ends {
             return Room::Ready;
         }
         if let Some(error) = self.log.starved {

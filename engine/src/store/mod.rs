@@ -81,6 +81,8 @@ pub struct Settings {
     pub capacity_bytes: u64,
     /// Bytes that a segment's file begins with and grows by.
     pub step_bytes: u32,
+    /// A batch that overlaps another is at least one part in so many as large.
+    pub overlap_share: u64,
     /// A chunk of the zeros written ahead of batches.
     pub zeros_bytes: u32,
     /// Seconds after its end that a lease still protects.

@@ -12,6 +12,7 @@ use super::model::{Doing, Held, Known};
 use super::{Activities, Coverage, Plan, settings};
 use crate::disk::FileName;
 use crate::key::Key;
+use crate::limits;
 use crate::request::{Request, Response};
 use crate::sim_disk::{Chance, Faults, SimDisk};
 use crate::stats::Stats;
@@ -23,6 +24,8 @@ pub(super) struct World {
     coverage: Coverage,
     plan: Plan,
     chance: Chance,
+    /// Which batches overlap: see [`Settings::overlap_share`].
+    overlap_share: u64,
     store: Option<Store<SimDisk>>,
     keys: Vec<Key>,
     known: BTreeMap<Key, Known>,
@@ -62,11 +65,14 @@ impl World {
         let disk = SimDisk::new(chance.draw(), plan.disk_bytes);
         create(&mut disk.clone(), [7; 16], chance.draw(), 0, 1, 1).expect("a sound disk");
         let keys = (0..56).map(|number| any_key(&mut chance, number)).collect();
+        let all = settings().overlap_share;
+        let overlap_share = if chance.below(4) > 0 { all } else { limits::OVERLAP_SHARE };
         World {
             disk,
             coverage: Coverage::default(),
             plan,
             chance,
+            overlap_share,
             store: None,
             keys,
             known: BTreeMap::new(),
@@ -172,6 +178,7 @@ impl World {
             capacity_bytes: self.plan.segments * u64::from(settings.segment_bytes),
             // So narrow that false matches are common.
             tag_bits: 4,
+            overlap_share: self.overlap_share,
             #[cfg(test)]
             flaw: self.plan.flaw,
             ..settings
