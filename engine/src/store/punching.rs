@@ -15,7 +15,7 @@
 //! and no read of it is under way. Otherwise its holes wait for a later round.
 //!
 //! Invariants:
-//! - a hole lies within one payload, and begins and ends at multiples of a block;
+//! - a hole lies within one payload and within its file, and begins and ends at multiples of a block;
 //! - what is noted died in a durable batch;
 //! - what is being punched died in a batch that the newest durable checkpoint covers, in a sealed segment.
 
@@ -95,7 +95,8 @@ impl<D: Disk> Store<D> {
         let mut ready = VecDeque::new();
         for (number, mut holes) in by_segment {
             let Some(segment) = self.segments.get(number).copied() else { continue };
-            holes.retain(|hole| hole.generation == segment.generation);
+            // A disk that lost writes may have left a file shorter than what the index says of it.
+            holes.retain(|hole| hole.generation == segment.generation && hole.offset + hole.bytes <= segment.allocated);
             let (covered, later): (Vec<Hole>, Vec<Hole>) =
                 holes.into_iter().partition(|hole| hole.sequence <= sequence);
             self.holes.noted.extend(later);

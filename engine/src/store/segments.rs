@@ -70,10 +70,10 @@ impl Segments {
 
     /// So many bytes of a segment's file are holes now that were none.
     pub(crate) fn note_punched(&mut self, number: u32, bytes: u64) {
-        let allocated = self.table.get(&number).map(|segment| u64::from(segment.allocated));
+        let segment = self.table.get(&number).expect("holes lie in segments in use");
         let punched = self.punched.entry(number).or_insert(0);
-        *punched += bytes;
-        assert!(allocated.is_some_and(|allocated| *punched <= allocated), "holes lie in segments in use");
+        // Damaged entries may have named the same bytes twice.
+        *punched = (*punched + bytes).min(u64::from(segment.allocated));
     }
 
     /// Bytes of a segment's file that are holes.
