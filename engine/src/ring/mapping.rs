@@ -65,13 +65,16 @@ impl Pinned {
 }
 
 impl Views {
+    /// Maps a file of a directory that one process holds locked (`Engine::open`): only that process writes it.
+    ///
+    /// What it cuts from the views it does not write any more; it writes that again, or punches it, only when `release` has found
+    /// nobody holding bytes of the file (cuts of later views are of other records), and it never shortens a file. Where
+    /// somebody else does, or the device fails, pages of `checked` become zeros: only the shard's thread reads those,
+    /// through `Bytes` it drops before it looks again.
     fn of(file: &File) -> io::Result<Views> {
-        // SAFETY: the memory behind a file mapping must not change while it is borrowed as `&[u8]`. These files are in a
-        // directory that one process holds locked (`Engine::open`); only it writes them, it cuts slices only of ranges that it
-        // does not write any more, writes those again, or punches what was given out, only when `release` found nobody
-        // holding bytes of the file (cuts of later views are of other records), and never shortens one. Where somebody else shortens it all the same, or the device fails, pages of `checked` become zeros;
-        // only the shard's thread reads those, through `Bytes` it drops before it looks again. The whole views are never
-        // read, only cut: `Bytes` keeps their address and length.
+        // SAFETY: memory behind a mapping must not change while it is borrowed as `&[u8]`. Only cuts are ever read, and what is
+        // cut changes while it is held only where the text above says so. The whole views are never read: `Bytes` keeps
+        // their address and length.
         let (checked, given) = unsafe { (MmapOptions::new().map(file)?, MmapOptions::new().map(file)?) };
         for view in [&checked, &given] {
             // Only advice: where the kernel does not take it, it reads more than is needed.

@@ -1,9 +1,9 @@
 //! Aligned memory for cold reads.
 //!
-//! A read brings whole units of the device into a buffer; the answer is a slice of it. When the last slice is dropped, on whatever thread,
-//! the memory goes back to its pool, so that a steady load of cold reads allocates and clears nothing. The pool keeps at most
-//! [`limits::READ_POOL_BYTES`]; what comes back beyond that is freed. How much is lent out is bounded by the reads in
-//! flight and by what the readers hold.
+//! A read brings whole units of the device into a buffer; the answer is a slice of it. When the last slice is dropped, on
+//! whatever thread, the memory goes back to its pool, so that a steady load of cold reads allocates and clears nothing. The
+//! pool keeps at most [`limits::READ_POOL_BYTES`]; what comes back beyond that is freed. How much is lent out is bounded by
+//! the reads in flight and by what the readers hold.
 
 use crate::limits::{self, BLOCK};
 use crossbeam::queue::ArrayQueue;

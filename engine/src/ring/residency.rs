@@ -1,12 +1,12 @@
 //! Which pages of a mapped segment are in memory, so far as is known.
 //!
 //! Asking the kernel (`mincore`) costs a system call. It is asked about a window of 64 pages at once, and its answer is
-//! believed for a while, so that a page that is read again and again costs no call. It is believed only of pages that have been
-//! asked for: the others may lie where the segment is still being written, and go from memory with that. A page may be evicted while the old answer
-//! is still believed: then the shard's thread takes a page fault with a read of the device in it, which costs time (about a
-//! tenth of a millisecond, more on a busy disk), not correctness. How long answers are believed adapts: when a new answer
-//! shows that a page has gone, memory is short, and answers are believed for [`TRUST_MS_MIN`] only; while nothing goes,
-//! that doubles step by step up to [`TRUST_MS_MAX`].
+//! believed for a while, so that a page that is read again and again costs no call. It is believed only of pages that
+//! have been asked for: the others may lie where the segment is still being written, and go from memory with that. A
+//! page may be evicted while the old answer is still believed: then the shard's thread takes a page fault with a read
+//! of the device in it, which costs time (about a tenth of a millisecond, more on a busy disk), not correctness. How
+//! long answers are believed adapts: when a new answer shows that a page has gone, memory is short, and answers are
+//! believed for [`TRUST_MS_MIN`] only; while nothing goes, that doubles step by step up to [`TRUST_MS_MAX`].
 //!
 //! It is also noted which pages were read from the device. The second time it reads through the page cache, so that the third
 //! finds the page in memory: what is read once and never again does not push out what is read often.
@@ -145,8 +145,9 @@ mod tests {
         }
     }
 
-    /// Goal: the kernel is asked about a page once while its answer is believed, and never believed of a page not asked about; a
-    /// page seen gone shortens belief, quiet restores it. Method: a memory of our own with a count of questions, and a clock of our own.
+    /// Goal: the kernel is asked about a page once while its answer is believed, and never believed of a page not asked
+    /// about; a page seen gone shortens belief, quiet restores it. Method: a memory of our own with a count of
+    /// questions, and a clock of our own.
     #[test]
     fn answers_are_believed_for_a_while() {
         let (memory, asked) = (Cell::new(u64::MAX), Cell::new(0));

@@ -5,14 +5,14 @@
 //! step from one to the next. So a dead record of 64 KiB gives back 15 blocks of its 16, and one of 4 KB none:
 //! small records come back by copying, large ones by holes ([`limits::PUNCH_BYTES_MIN`]; decision 0008).
 //!
-//! When a durable batch ends a record, the blocks that lie within its payload are noted. They are punched at the end of a
-//! round, once a checkpoint that knows the record as dead is durable: no recovery from it reads the payload. Nothing needs to be durable
-//! about the hole itself: a power cut may bring the old bytes back, and then the file takes the room it did before, which the next
-//! opening sees. What was noted and not punched then is forgotten; cleaning gets it.
+//! When a durable batch ends a record, the blocks that lie within its payload are noted. They are punched at the end of
+//! a round, once a checkpoint that knows the record as dead is durable: no recovery from it reads the payload. Nothing
+//! needs to be durable about the hole itself: a power cut may bring the old bytes back, and then the file takes the
+//! room it did before, which the next opening sees. What was noted and not punched then is forgotten; cleaning gets it.
 //!
-//! Readers: nobody is given bytes of a record that has died, but somebody may hold some from before, out of the mapping. So a segment is
-//! punched only when [`Disk::release`] has said, at some moment after the deaths, that nobody holds bytes of it,
-//! and no read of it is under way. Otherwise its holes wait for a later round.
+//! Readers: nobody is given bytes of a record that has died, but somebody may hold some from before, out of the
+//! mapping. So a segment is punched only when [`Disk::release`] has said, at some moment after the deaths, that nobody
+//! holds bytes of it, and no read of it is under way. Otherwise its holes wait for a later round.
 //!
 //! Invariants:
 //! - a hole lies within one payload and within its file, and begins and ends at multiples of a block;

@@ -1,16 +1,18 @@
 //! Scrub: sealed segments are read again, in order and within a budget, so that rot is found while replicas can still repair it.
 //!
-//! Whoever drives the store decides how much and when ([`crate::Request::Scrub`]); the engine has no clock. A cursor goes round
-//! the sealed segments; behind the last of them a pass goes through the runs (see [`super::scrub_runs`]). What it reads comes from the device, not from memory: a cached page proves nothing. Of each
-//! batch it verifies the header, the link over all record headers, the records' own checksums, and the places they repeat
-//! (segment, generation, offset), which is how a write that went elsewhere is noticed.
+//! Whoever drives the store decides how much and when ([`crate::Request::Scrub`]); the engine has no clock. A cursor
+//! goes round the sealed segments; behind the last of them a pass goes through the runs (see [`super::scrub_runs`]).
+//! What it reads comes from the device, not from memory: a cached page proves nothing. Of each batch it verifies the
+//! header, the link over all record headers, the records' own checksums, and the places they repeat (segment,
+//! generation, offset), which is how a write that went elsewhere is noticed.
 //!
-//! What a sealed segment may hold besides sound batches is no damage: zeros that were never written, the payloads of dead records that
-//! were punched, and behind its last batch the remains of what was given up before a restart. So a stretch that cannot be read counts only if a
-//! batch that counts lies behind it, or the index points into it. To notice the second, the bytes of sound records the index
-//! points to are added up; if at the segment's end they are less than it should have live, or anything was suspect, every
-//! live record of the segment is read alone. Which those are, a walk of the whole index says: it costs a reading of all runs,
-//! but names what has lost even its header. One that is damaged leaves the index, as when a get finds it: replicas repair it.
+//! What a sealed segment may hold besides sound batches is no damage: zeros that were never written, the payloads of
+//! dead records that were punched, and behind its last batch the remains of what was given up before a restart. So a
+//! stretch that cannot be read counts only if a batch that counts lies behind it, or the index points into it. To
+//! notice the second, the bytes of sound records the index points to are added up; if at the segment's end they are
+//! less than it should have live, or anything was suspect, every live record of the segment is read alone. Which those
+//! are, a walk of the whole index says: it costs a reading of all runs, but names what has lost even its header. One
+//! that is damaged leaves the index, as when a get finds it: replicas repair it.
 //!
 //! Invariants:
 //! - one read of a stretch in flight at a time, or up to [`limits::SCRUB_RECHECKS_IN_FLIGHT`] of single records;
