@@ -77,7 +77,8 @@ impl<D: Disk> Store<D> {
     pub(super) fn scan(&mut self, tag: u64, from: [u8; 20], to: [u8; 20], after: Option<Key>, limit: usize) {
         let limit = limit.min(limits::SCAN_ENTRIES_MAX);
         let walk = Walk::new(self.identity, from, to, after);
-        let scan = Scan { tag, from, to, after, limit, entries: Vec::with_capacity(limit) };
+        let scan =
+            Scan { tag, from, to, after, limit, entries: Vec::with_capacity(limit.min(limits::WALK_STEPS_PER_TURN)) };
         self.begin_walk(Walking::new(walk, Errand::Scan(scan)));
     }
 
