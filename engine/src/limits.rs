@@ -78,8 +78,8 @@ pub const DIGEST_SEED: u64 = 0x6550_4f53_5420_0002;
 pub const WALK_STEPS_PER_TURN: usize = 4096;
 /// Entries that a walk takes at once, to look them up side by side.
 pub const WALK_ENTRIES_PER_STEP: usize = 256;
-/// Objects that one expiry record removes.
-pub const EXPIRED_PER_RECORD: usize = 2048;
+/// Objects that one expiry record removes: the smallest segment holds it.
+pub const EXPIRED_PER_RECORD: usize = 1024;
 /// Pages of a run are gathered to this many bytes before they are written.
 pub const RUN_WRITE_BYTES: usize = 256 * 1024;
 /// A checkpoint is due when so many runs have been merged into others since the last: their files go with it.
@@ -102,8 +102,14 @@ pub const SURVIVOR_BYTES: usize = 256 * 1024;
 pub const VICTIMS_PER_SWEEP: usize = 4;
 /// After a sweep, sealed segments with less than this percentage live are cleaned.
 pub const CLEAN_BELOW_PERCENT: u64 = 50;
-/// When free segments run short, sealed segments with less than this percentage live are cleaned.
+/// When free segments run short, sealed segments with less than this percentage live are cleaned; in small segments less,
+/// see [`dense_percent`].
 pub const CLEAN_PRESSED_PERCENT: u64 = 97;
+/// Room that is kept for the index of each object: its entry in runs, of which as many may be dead as live, and once more while
+/// they are merged (3 × 79 bytes), and its share of two checkpoints.
+pub const INDEX_ROOM: u64 = 272;
+/// A checkpoint is due when the runs merged into others since the last take more than so many times its bytes.
+pub const RETIRED_SHARE: u64 = 2;
 /// A checkpoint is due when the log behind it has grown by this (or twice the checkpoint, if that is more).
 pub const CHECKPOINT_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Checkpoints and recovery move bytes in chunks of this size.
@@ -145,6 +151,20 @@ pub const WRITE_FAULTS_SURVIVED: u64 = 1;
 /// Segment number space: a locator and a record name a segment by 16 bits.
 pub const SEGMENT_NUMBER_MAX: u32 = u16::MAX as u32 - 1;
 
+/// A segment of this size that survivors were packed into is live to more than so many percent: lost are its header, a block
+/// for each batch's header and padding, and as much at the end as no record fitted into, taken for two blocks. To clean a
+/// segment that is as dense would gain nothing.
+#[must_use]
+pub const fn dense_percent(segment_bytes: u32) -> u64 {
+    let segment = segment_bytes as u64;
+    let lost = BLOCK as u64 * (1 + segment.div_ceil(SURVIVOR_BYTES as u64) + 2);
+    let percent = segment.saturating_sub(lost) * 100 / segment;
+    let below = percent.saturating_sub(1);
+    if below < CLEAN_PRESSED_PERCENT { below } else { CLEAN_PRESSED_PERCENT }
+}
+
+const _: () = assert!(dense_percent(SEGMENT_BYTES_MIN) > 70 && dense_percent(SEGMENT_BYTES_MODEST) == 97);
+const _: () = assert!(CLEAN_BELOW_PERCENT < dense_percent(SEGMENT_BYTES_MIN));
 const _: () = assert!(BLOCK.is_multiple_of(SECTOR));
 const _: () = assert!((SEGMENT_BYTES_MIN as usize).is_multiple_of(BLOCK));
 const _: () = assert!((STEP_BYTES as usize).is_multiple_of(BLOCK) && ZEROS.is_multiple_of(BLOCK));

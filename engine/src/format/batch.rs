@@ -55,7 +55,7 @@ impl Trailer {
 const _: () = assert!(BatchHeader::SIZE.is_multiple_of(ALIGN), "the first record is aligned");
 
 /// Bytes on disk of a batch with this much body.
-pub(crate) fn batch_bytes(body: usize) -> usize {
+pub(crate) const fn batch_bytes(body: usize) -> usize {
     (BatchHeader::SIZE + body + Trailer::SIZE).next_multiple_of(BLOCK)
 }
 

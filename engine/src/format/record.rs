@@ -154,7 +154,7 @@ impl RecordHeader {
 }
 
 /// Bytes a record with this much payload takes, with padding.
-pub(crate) fn record_bytes(payload: usize) -> usize {
+pub(crate) const fn record_bytes(payload: usize) -> usize {
     (RecordHeader::SIZE + payload).next_multiple_of(ALIGN)
 }
 

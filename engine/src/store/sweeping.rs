@@ -8,14 +8,22 @@
 //! In a store that is full to the brim there may be no room for all those rows. Then the sweep stops where it is, what is dead by
 //! then is freed, and it begins anew with the same cutoff, for as long as that frees something.
 
+use super::arcs::codec::ExpiryRow;
 use super::arcs::walk::Walk;
 use super::upkeep::Phase;
 use super::walks::{Errand, Walking};
 use super::{Change, Store};
 use crate::disk::Disk;
+use crate::format::batch::batch_bytes;
+use crate::format::record::record_bytes;
 use crate::key::Key;
 use crate::limits;
 use std::collections::VecDeque;
+
+const _: () = {
+    let record = record_bytes(limits::EXPIRED_PER_RECORD * ExpiryRow::SIZE);
+    assert!(limits::BLOCK + batch_bytes(record) <= limits::SEGMENT_BYTES_MIN as usize);
+};
 
 /// A sweep under way.
 #[derive(Debug)]
