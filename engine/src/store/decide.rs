@@ -5,7 +5,7 @@
 //! (see [`super::presence`]); what has happened meanwhile is taken into account by that.
 
 use super::apply::locator_at;
-use super::arcs::locator::Locator;
+use super::arcs::locator::{Locator, SizeClass};
 use super::arcs::walk::Entry;
 use super::presence::{Fact, Presence, Says};
 use super::{Change, Store};
@@ -199,7 +199,8 @@ impl<D: Disk> Store<D> {
         {
             return self.decide_known(tag, request, &entry, facts);
         }
-        if held.is_none() && self.index.len() >= self.settings.objects_max {
+        let is_one_too_many = held.is_none() && self.index.len() >= self.settings.objects_max;
+        if is_one_too_many || self.is_overfilled_by(value.len(), held.as_ref()) {
             return Decision::Answer(tag, Err(Error::Full));
         }
         if held.is_none() && !self.has_index_room(key) {
@@ -244,6 +245,14 @@ impl<D: Disk> Store<D> {
         let expiry = self.tick(*expiry_s);
         let row = LeaseRow { address: self.index.address(key), tick: expiry };
         Decision::Write(self.lease_record(vec![row], (tag, Response::Put)))
+    }
+
+    /// Whether more would be live than cleaning can keep moving. What takes no more room than what it replaces always fits.
+    fn is_overfilled_by(&self, length: usize, replaced: Option<&Entry>) -> bool {
+        let record = u32::try_from(record_bytes(length)).expect("within the limits");
+        let before = replaced.map_or(0, |entry| entry.locator.bytes());
+        let after = SizeClass::of(record).bytes();
+        after > before && self.segments.live_bytes() + (after - before) > self.live_bytes_max()
     }
 
     /// Whether a value is within the limits and a segment can hold it.

@@ -24,6 +24,10 @@ impl<D: Disk> Store<D> {
                 return Err(format!("segment {number} counts {} live, has {counted}", segment.live));
             }
         }
+        let total: u64 = self.segments.iter().map(|(_, segment)| segment.live).sum();
+        if total != self.segments.live_bytes() {
+            return Err(format!("{} bytes are counted live in all, {total} by segment", self.segments.live_bytes()));
+        }
         if live.is_empty() { Ok(()) } else { Err(format!("slots in segments that are not there: {live:?}")) }
     }
 

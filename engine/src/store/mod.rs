@@ -369,12 +369,21 @@ impl<D: Disk> Store<D> {
         self.segments_max().saturating_sub(claimed)
     }
 
-    /// Segments that the capacity holds beside checkpoints and runs. What was punched is not counted back in: the reserve is of
-    /// whole segments, and would be gone when segments with holes are cleaned.
+    /// Segments that the capacity holds beside checkpoints and runs, as large as these may become. What was punched is not
+    /// counted back in: the reserve is of whole segments, and would be gone when segments with holes are cleaned.
     fn segments_max(&self) -> u64 {
         let beside = self.upkeep.checkpoint_bytes() + self.run_files.total_bytes();
-        let for_segments = self.settings.capacity_bytes.saturating_sub(beside);
+        let index_room = beside.max(self.index.len() as u64 * limits::INDEX_ROOM);
+        let for_segments = self.settings.capacity_bytes.saturating_sub(index_room);
         (for_segments / u64::from(self.settings.segment_bytes)).min(u64::from(limits::SEGMENT_NUMBER_MAX))
+    }
+
+    /// So much may be live for cleaning to go on: then, even with the reserve untouched, some segment is less dense than what
+    /// its survivors are packed into.
+    fn live_bytes_max(&self) -> u64 {
+        let segment = self.settings.segment_bytes;
+        let usable = self.segments_max().saturating_sub(limits::SEGMENTS_RESERVED) * u64::from(segment);
+        usable * limits::dense_percent(segment) / 100
     }
 
     fn start(&mut self, operation: Operation, pending: Pending) -> u64 {

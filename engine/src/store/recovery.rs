@@ -417,7 +417,7 @@ impl Recovery {
         for (file, length) in files {
             let FileName::Run(number) = file else { continue };
             run_files.number_next = run_files.number_next.max(number.saturating_add(1));
-            run_files.bytes.insert(*number, *length);
+            run_files.note_bytes(*number, *length);
             if !named.contains(number) {
                 run_files.orphans.push(*number);
                 continue;
@@ -427,7 +427,7 @@ impl Recovery {
                 Err(_) => self.run_damage += run_files.note_damage(*number, 1),
             }
         }
-        let missing = named.iter().filter(|number| !run_files.bytes.contains_key(number));
+        let missing = named.iter().filter(|number| !run_files.has(**number));
         let missing: Vec<u32> = missing.copied().collect();
         self.run_damage += missing.into_iter().map(|number| run_files.note_damage(number, 1)).sum::<u64>();
         let superseded = self.index.adopt_runs(runs);

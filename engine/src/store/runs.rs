@@ -59,8 +59,9 @@ enum Stage {
 /// Runs on disk beside those of the index.
 #[derive(Debug, Default)]
 pub(super) struct RunFiles {
-    /// Bytes of every run file there is.
-    pub(super) bytes: BTreeMap<u32, u64>,
+    /// Bytes of every run file there is, and of all of them.
+    bytes: BTreeMap<u32, u64>,
+    total_bytes: u64,
     /// Merged into others; a durable checkpoint may still name them.
     pub(super) retired: Vec<u32>,
     pub(super) number_next: u32,
@@ -73,8 +74,30 @@ pub(super) struct RunFiles {
 }
 
 impl RunFiles {
+    /// Bytes of every run file there is: asked for with every put.
     pub(super) fn total_bytes(&self) -> u64 {
-        self.bytes.values().sum()
+        self.total_bytes
+    }
+
+    /// A run's file has so many bytes now.
+    pub(super) fn note_bytes(&mut self, number: u32, bytes: u64) {
+        let before = self.bytes.insert(number, bytes).unwrap_or(0);
+        self.total_bytes = self.total_bytes - before + bytes;
+    }
+
+    fn forget(&mut self, number: u32) {
+        self.total_bytes -= self.bytes.remove(&number).unwrap_or(0);
+        self.damaged.remove(&number);
+    }
+
+    /// Whether there is a file of this run.
+    pub(super) fn has(&self, number: u32) -> bool {
+        self.bytes.contains_key(&number)
+    }
+
+    /// Bytes of runs that wait for a checkpoint without them.
+    pub(super) fn retired_bytes(&self) -> u64 {
+        self.retired.iter().filter_map(|number| self.bytes.get(number)).sum()
     }
 
     /// So many pages of a run were found damaged. Returns that number, for the counter.
@@ -143,7 +166,7 @@ impl<D: Disk> Store<D> {
     fn begin_run(&mut self, walk: Walk, level: u32, sequences: (u64, u64), merged: Vec<u32>) {
         let number = self.run_files.number_next;
         self.run_files.number_next += 1;
-        self.run_files.bytes.insert(number, 0);
+        self.run_files.note_bytes(number, 0);
         let writing = RunWriting {
             number,
             writer: Some(RunWriter::new(self.identity, number, level, sequences)),
@@ -246,7 +269,7 @@ impl<D: Disk> Store<D> {
             _ => return false,
         };
         writing.bytes = writing.bytes.max(offset + bytes.len() as u64);
-        self.run_files.bytes.insert(writing.number, writing.bytes);
+        self.run_files.note_bytes(writing.number, writing.bytes);
         self.counters.run_bytes_written += bytes.len() as u64;
         writing.outstanding += 1;
         let bytes = Bytes::from_owner(bytes);
@@ -295,8 +318,7 @@ impl<D: Disk> Store<D> {
     }
 
     pub(super) fn unlink_run(&mut self, number: u32) {
-        self.run_files.bytes.remove(&number);
-        self.run_files.damaged.remove(&number);
+        self.run_files.forget(number);
         self.disk.release(FileName::Run(number));
         self.start(Operation::Unlink { file: FileName::Run(number) }, Pending::Aside);
     }

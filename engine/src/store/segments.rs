@@ -48,6 +48,8 @@ pub(crate) struct Segments {
     unlinked: Vec<u32>,
     /// Bytes of holes in segments in use that have any.
     punched: BTreeMap<u32, u64>,
+    /// The live bytes of all of them.
+    live: u64,
 }
 
 impl Segments {
@@ -58,6 +60,7 @@ impl Segments {
     }
 
     pub(crate) fn insert(&mut self, number: u32, segment: Segment) {
+        self.live += segment.live;
         let before = self.table.insert(number, segment);
         assert!(before.is_none(), "segment {number} is in use");
         self.taken.insert(number);
@@ -65,7 +68,9 @@ impl Segments {
 
     pub(crate) fn remove(&mut self, number: u32) -> Option<Segment> {
         self.punched.remove(&number);
-        self.table.remove(&number)
+        let segment = self.table.remove(&number)?;
+        self.live -= segment.live;
+        Some(segment)
     }
 
     /// So many bytes of a segment's file are holes now that were none.
@@ -156,6 +161,7 @@ impl Segments {
     pub(crate) fn charge(&mut self, number: u32, bytes: u64) {
         let segment = self.table.get_mut(&number).expect("the index points into segments in use");
         segment.live += bytes;
+        self.live += bytes;
     }
 
     /// The index points to so many bytes less of a segment.
@@ -163,10 +169,11 @@ impl Segments {
         let segment = self.table.get_mut(&number).expect("the index points into segments in use");
         assert!(segment.live >= bytes, "live bytes never fall below what is indexed");
         segment.live -= bytes;
+        self.live -= bytes;
     }
 
     pub(crate) fn live_bytes(&self) -> u64 {
-        self.table.values().map(|segment| segment.live).sum()
+        self.live
     }
 
     /// Bytes of sealed segments that hold nothing live and are no holes.
@@ -199,18 +206,14 @@ impl Segments {
             .collect()
     }
 
-    /// Sealed segments of which less than so many percent are live, least live first. Dead ones are not among them. `full` is the
-    /// size of a segment; if it is bytes that matter and not segments, its holes are given back already, and what `holes` says
-    /// will be.
-    pub(crate) fn victims(&self, percent: u64, full: u64, holes: Option<&BTreeMap<u32, u64>>) -> Vec<u32> {
-        let given_back =
-            |number: &u32| holes.map_or(0, |holes| self.punched(*number) + holes.get(number).copied().unwrap_or(0));
-        let takes = |number: &u32| full.saturating_sub(given_back(number));
+    /// Sealed segments with something live in them of which that is less than so many percent, least live first. The share is of
+    /// what each takes, as `takes` says.
+    pub(crate) fn victims(&self, percent: u64, takes: impl Fn(u32, &Segment) -> u64) -> Vec<u32> {
         let mut victims: Vec<(u64, u32)> = self
             .table
             .iter()
             .filter(|(_, segment)| segment.state != State::Open && segment.live > 0)
-            .filter(|(number, segment)| segment.live < takes(number) * percent / 100)
+            .filter(|(number, segment)| segment.live < takes(**number, segment) * percent / 100)
             .map(|(number, segment)| (segment.live, *number))
             .collect();
         victims.sort_unstable();

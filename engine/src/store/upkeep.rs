@@ -1,17 +1,21 @@
 //! What keeps the log from growing: sweeps, cleaning, checkpoints, freeing. One round at a time.
 //!
-//! A round removes what has expired (perhaps nothing), copies what is live out of the least live segments (perhaps none), writes
-//! the index as a checkpoint, and then frees the segments in which nothing was live at that moment, and punches large dead records in
-//! others (`punching`). Only a checkpoint makes a
-//! segment free: without it, recovery would still need the removals and leases written there. No stage of a round keeps
-//! clients waiting: each does a bounded piece of work a turn.
+//! A round removes what has expired (perhaps nothing), copies what is live out of the least live segments (perhaps none),
+//! writes the index as a checkpoint, and then frees the segments in which nothing was live at that moment, and punches large
+//! dead records in others (`punching`). Only a checkpoint makes a segment free: without it, recovery would still need the
+//! removals and leases written there. No stage of a round keeps clients waiting: each does a bounded piece of work a turn.
 //!
 //! Rounds begin after a sweep, when free segments run short, when much log has gathered, and on closing.
+//!
+//! Cleaning for want of segments must gain some. A put is refused when so much is live that every segment could be as dense
+//! as what survivors are packed into (`Store::live_bytes_max`), with the reserve and the room for the index's growth left
+//! alone; below that, some segment always is less dense. So a store that is nearly full moves its survivors round and round,
+//! the more slowly the fuller it is, and one that is full still takes leases, removals and sweeps.
 
 use super::checkpointing::Writing;
 use super::cleaning::Cleaning;
 use super::punching::Hole;
-use super::segments::{self, Spare, State};
+use super::segments::{self, Segment, Spare, State};
 use super::sweeping::Sweeping;
 use super::{Change, Pending, Store};
 use crate::disk::{Disk, DiskError, Operation, Outcome};
@@ -65,6 +69,23 @@ struct AskedSweep {
     cut_short: Option<Error>,
 }
 
+/// What segments are cleaned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// Room on the disk: what is given back must be worth the copying.
+    Bytes,
+    /// Segments to write to: any gain will do.
+    Segments,
+}
+
+/// There was nothing to gain when so much was live: not again before so much less is, or this batch, which may have sealed a
+/// segment.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    live: u64,
+    until: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
     pub(super) phase: Phase,
@@ -82,13 +103,15 @@ pub(super) struct Upkeep {
     last_bytes: u64,
     /// After a failed round: not before this batch again, unless asked.
     not_before: u64,
+    /// Cleaning for want of segments gained nothing.
+    pause: Option<Pause>,
     /// Rounds for want of room since a put was last acknowledged, and how many had been then.
     rounds_in_vain: u64,
     puts_before: u64,
     turn: bool,
     /// Segments that were cleaned and still count live bytes, because damage hides whose: not cleaned again.
     pub(super) spoiled: BTreeSet<u32>,
-    /// Since the last round ended it was looked whether another is due, and none is.
+    /// Free segments were short when it was last looked whether a round is due, and none was.
     found_nothing: bool,
 }
 
@@ -228,7 +251,8 @@ impl<D: Disk> Store<D> {
         match &mut self.upkeep.phase {
             Phase::Idle => {
                 let begun = self.begin_round();
-                self.upkeep.found_nothing = !begun;
+                // With segments to spare, want of them is no reason yet: they may run short in this very turn.
+                self.upkeep.found_nothing = !begun && self.segments_free() <= limits::SEGMENTS_RESERVED;
                 begun
             }
             Phase::Sweeping(_) => self.advance_sweep(),
@@ -247,12 +271,35 @@ impl<D: Disk> Store<D> {
 
     fn advance_sweep(&mut self) -> bool {
         let (moved, ended) = self.sweep_on();
-        if ended && self.upkeep.is_sweep_cut_short() {
-            self.free_or_end();
-        } else if ended {
-            self.begin_cleaning(limits::CLEAN_BELOW_PERCENT, limits::VICTIMS_PER_SWEEP);
+        if ended {
+            self.seal_hollow();
+            if !self.upkeep.is_sweep_cut_short() {
+                self.begin_cleaning(Want::Bytes, limits::VICTIMS_PER_SWEEP);
+            } else if self.segments.dead_at(self.log.appended()).is_empty() {
+                // Nothing died whole: what is left of something has to be moved.
+                self.begin_cleaning(Want::Segments, 1);
+            } else {
+                self.begin_checkpoint();
+            }
         }
         moved || ended
+    }
+
+    /// Open segments are neither freed nor cleaned: one in which hardly anything is live is closed for that.
+    fn seal_hollow(&mut self) {
+        let is_cut_short = self.upkeep.is_sweep_cut_short();
+        for class in 0..self.log.open.len() {
+            let Some(open) = self.log.open[class] else { continue };
+            let Some(segment) = self.segments.get(open.number) else { continue };
+            let is_worth_it = is_cut_short || open.at > self.settings.segment_bytes / 4;
+            let share = if is_cut_short { 0 } else { limits::CLEAN_BELOW_PERCENT };
+            let is_hollow = segment.live <= u64::from(open.at) * share / 100;
+            // One that was never written has nothing to give back.
+            if is_worth_it && is_hollow && open.at as usize > limits::BLOCK {
+                self.log.open[class] = None;
+                self.seal(open.number);
+            }
+        }
     }
 
     fn begin_round(&mut self) -> bool {
@@ -274,23 +321,25 @@ impl<D: Disk> Store<D> {
         }
         let due = self.settings.checkpoint_log_bytes.max(2 * self.upkeep.last_bytes);
         let is_log_long = self.log.bytes_since_checkpoint > due;
-        if is_log_long || self.run_files.retired.len() >= limits::RETIRED_RUNS {
+        let retired = self.run_files.retired_bytes();
+        let share = limits::RETIRED_SHARE * self.upkeep.last_bytes.max(limits::CHUNK as u64);
+        if is_log_long || retired > share || self.run_files.retired.len() >= limits::RETIRED_RUNS {
             self.begin_checkpoint();
             return true;
         }
-        if self.segments_free() > limits::SEGMENTS_RESERVED {
-            return false;
-        }
-        // Free segments are short: what is dead first, then the least live.
-        if !self.segments.dead_at(self.log.durable).is_empty() {
+        self.segments_free() <= limits::SEGMENTS_RESERVED && self.begin_freeing()
+    }
+
+    /// Free segments are short: what is dead first, then the least live.
+    fn begin_freeing(&mut self) -> bool {
+        let gives_segment = self.run_files.retired_bytes() >= u64::from(self.settings.segment_bytes);
+        if gives_segment || !self.segments.dead_at(self.log.durable).is_empty() {
             self.begin_checkpoint();
             return true;
         }
-        if self.victims(limits::CLEAN_PRESSED_PERCENT).is_empty() {
+        if self.is_pausing() || self.victims(Want::Segments).is_empty() {
             return false;
         }
-        // Several at once pack better; but what they leave must fit what is free.
-        let most = usize::try_from(self.segments_free()).unwrap_or(usize::MAX).clamp(1, limits::VICTIMS_PER_SWEEP);
         if self.upkeep.puts_before != self.counters.puts {
             self.upkeep.puts_before = self.counters.puts;
             self.upkeep.rounds_in_vain = 0;
@@ -299,25 +348,49 @@ impl<D: Disk> Store<D> {
         if self.upkeep.rounds_in_vain > self.segments.in_use() {
             // Once round the store, and no put got through: what is dead lies so that moving the rest gains nothing.
             self.upkeep.rounds_in_vain = 0;
-            self.upkeep.not_before = self.log.durable + 16;
+            self.pause_cleaning();
             return false;
         }
-        self.begin_cleaning(limits::CLEAN_PRESSED_PERCENT, most);
+        // Several at once pack better; but what they leave must fit what is free.
+        let most = usize::try_from(self.segments_free()).unwrap_or(usize::MAX).clamp(1, limits::VICTIMS_PER_SWEEP);
+        self.begin_cleaning(Want::Segments, most);
         true
     }
 
-    fn begin_cleaning(&mut self, percent: u64, most: usize) {
-        let mut victims = self.victims(percent);
+    fn pause_cleaning(&mut self) {
+        let (live, until) = (self.segments.live_bytes(), self.log.durable + 16);
+        self.upkeep.pause = Some(Pause { live, until });
+    }
+
+    fn is_pausing(&mut self) -> bool {
+        let (live, durable) = (self.segments.live_bytes(), self.log.durable);
+        self.upkeep.pause = self.upkeep.pause.filter(|pause| live >= pause.live && durable < pause.until);
+        self.upkeep.pause.is_some()
+    }
+
+    fn begin_cleaning(&mut self, want: Want, most: usize) {
+        let mut victims = self.victims(want);
         victims.truncate(most);
         self.upkeep.phase = Phase::Cleaning(Cleaning::of(victims));
     }
 
     /// Segments worth cleaning, least live first. What is still on its way to the disk is not read back from it.
-    fn victims(&self, percent: u64) -> Vec<u32> {
-        // What a hole will give back is not worth copying for, unless it is segments that are short.
-        let is_pressed = percent >= limits::CLEAN_PRESSED_PERCENT;
-        let holes = (!is_pressed).then(|| self.holes.bytes_by_segment());
-        let mut victims = self.segments.victims(percent, u64::from(self.settings.segment_bytes), holes.as_ref());
+    fn victims(&self, want: Want) -> Vec<u32> {
+        let mut victims = match want {
+            Want::Bytes => {
+                // What a hole has given back, or will, is not worth copying for.
+                let holes = self.holes.bytes_by_segment();
+                let takes = |number: u32, segment: &Segment| {
+                    let given_back = self.segments.punched(number) + holes.get(&number).copied().unwrap_or(0);
+                    u64::from(segment.allocated).saturating_sub(given_back)
+                };
+                self.segments.victims(limits::CLEAN_BELOW_PERCENT, takes)
+            }
+            Want::Segments => {
+                let full = self.settings.segment_bytes;
+                self.segments.victims(limits::dense_percent(full), |_, _| u64::from(full))
+            }
+        };
         let durable = self.log.durable;
         victims.retain(|number| self.segments.get(*number).is_some_and(|segment| segment.last_sequence <= durable));
         victims.retain(|number| !self.upkeep.spoiled.contains(number));
@@ -330,7 +403,7 @@ impl<D: Disk> Store<D> {
             return moved;
         }
         if matches!(&self.upkeep.phase, Phase::Cleaning(cleaning) if cleaning.gave_up()) {
-            self.upkeep.not_before = self.log.durable + 16;
+            self.pause_cleaning();
         }
         self.free_or_end();
         true
@@ -344,7 +417,7 @@ impl<D: Disk> Store<D> {
         // Nothing to free: a checkpoint would be for nothing. Records that could not be moved (unreadable, or being
         // changed) must not make us try for ever without pause.
         if self.upkeep.sweep.is_none() {
-            self.upkeep.not_before = self.log.durable + 16;
+            self.pause_cleaning();
         }
         self.end_round();
     }
