@@ -175,7 +175,6 @@ fn plan(choice: &Choice) -> Plan {
         expiring: choice.expiring.unwrap_or(pick(20_000, 500_000)),
         put_time: ms(200, 600),
         case_time: ms(300, 1_500),
-        quiet_time: ms(2_000, 10_000),
         patience: ms(6_000, 30_000),
         cache_bytes: choice.cache_mib << 20,
     }

@@ -2,7 +2,8 @@
 //!
 //! Twice on the same store: first the oldest tenth, which was put together and goes together; then a random tenth, spread
 //! over everything. All the while a foreground puts and gets at fixed times, a few hundred a second, and its latency counts
-//! from when an operation was due, not from when it could start. Before that the same foreground runs on the quiet store.
+//! from when an operation was due, not from when it could start. Before that the same foreground runs on the quiet store, as
+//! long.
 
 use super::Stage;
 use super::shelf::{VALUE_BYTES, load};
@@ -26,8 +27,6 @@ const GET_EVERY: Duration = Duration::from_micros(1_500);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// Share of the expired bytes that must be back.
 const BACK_SHARE: f64 = 0.9;
-/// The foreground lasts at least this long, so that its tail is one.
-const FOREGROUND_MIN: Duration = Duration::from_secs(1);
 /// Where the numbers of the foreground's objects begin.
 const FOREGROUND_FIRST: usize = 1 << 44;
 /// Everything that does not expire ends then.
@@ -102,9 +101,9 @@ fn one_store(stage: &mut Stage, kind: Kind, dir: &Path) -> Result<(), Fault> {
     store.settle()?;
     device::sync()?;
     let next = AtomicUsize::new(FOREGROUND_FIRST);
-    let quiet_time = stage.plan.quiet_time;
+    let patience = stage.plan.patience;
     let quiet = beside(stage, kind, &*store, &next, || {
-        thread::sleep(quiet_time);
+        thread::sleep(patience);
         Ok(())
     })?;
     tails(stage, kind, "quiet", quiet.1);
@@ -112,14 +111,13 @@ fn one_store(stage: &mut Stage, kind: Kind, dir: &Path) -> Result<(), Fault> {
         let before = device::space(dir);
         let first = next.load(Ordering::Relaxed);
         let added = || (next.load(Ordering::Relaxed) - first) * VALUE_BYTES;
-        let patience = stage.plan.patience;
         let expired_bytes = (count / 10 * VALUE_BYTES) as f64;
         let is_back =
             || (device::space(dir) as f64) < before as f64 + added() as f64 * 1.1 - expired_bytes * BACK_SHARE;
         let begin = Instant::now();
         let (went, tail) = beside(stage, kind, &*store, &next, || {
             let went = let_go(kind, &*store, EPOCH_S + day * DAY_S, patience, &is_back);
-            thread::sleep(FOREGROUND_MIN.saturating_sub(begin.elapsed()));
+            thread::sleep(patience.saturating_sub(begin.elapsed()));
             went
         })?;
         stage.book.sample(&gone_case(tenth, count), kind.name(), went.gone.as_secs_f64());

@@ -69,9 +69,8 @@ pub(crate) struct Plan {
     pub(crate) put_time: Duration,
     /// Time of one case of W2 to W5.
     pub(crate) case_time: Duration,
-    /// Time of the quiet foreground in W10.
-    pub(crate) quiet_time: Duration,
-    /// How long W6 waits for space.
+    /// How long W6 waits for space, and W10 looks at a foreground: as long when it is quiet as when something expires, since
+    /// the longest waits of a longer time are longer.
     pub(crate) patience: Duration,
     /// Memory for each store's own cache.
     pub(crate) cache_bytes: usize,
