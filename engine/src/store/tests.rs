@@ -61,6 +61,30 @@ fn swept(store: &mut Store<SimDisk>, now_s: u64) -> u64 {
     }
 }
 
+/// Goal: who refers to an object leaves nothing behind in the store. Method: one referrer, and a hundred; each puts the same
+/// object and extends its lease. Afterwards what is live, the index and its checkpoint are equally large.
+#[test]
+fn claim_27_who_refers_to_an_object_leaves_nothing_behind() {
+    let [alone, crowd] = [1u64, 100].map(|referrers| {
+        let disk = new_disk(1);
+        // The log of all that fits one segment: segments are accounted for, too.
+        let mut store = opened(&disk, Settings { segment_bytes: 4 << 20, capacity_bytes: 80 << 20, ..settings() });
+        for account in 0..referrers {
+            let (key, value, expiry_s) = (key(1), Bytes::from_static(b"an attachment"), 1_000);
+            let class = Class::Fresh;
+            let put = Request::Put { key, version: 0, account, class, expiry_s, value };
+            assert_eq!(call(&mut store, put), Ok(Response::Put));
+            let leases = vec![(key, expiry_s + 500)];
+            assert_eq!(call(&mut store, Request::TouchMany { leases }), Ok(Response::Touched { known: 1 }));
+        }
+        checkpointed(&mut store);
+        let stats = store.stats();
+        (stats.objects, stats.live_bytes, stats.index_bytes, store.upkeep.newest_bytes())
+    });
+    assert_eq!(alone, crowd);
+    assert_eq!(alone.0, 1);
+}
+
 /// Goal: a flipped bit anywhere in a segment is noticed, never served, and a put repairs it. Method: thousands of single
 /// flips, with and without a checkpoint; after each, every object is what was put, or absent and counted.
 #[test]
