@@ -108,7 +108,8 @@ pub const CLEAN_PRESSED_PERCENT: u64 = 97;
 /// Room that is kept for the index of each object: its entry in runs, of which as many may be dead as live, and once more while
 /// they are merged (3 × 79 bytes), and its share of two checkpoints.
 pub const INDEX_ROOM: u64 = 272;
-/// A checkpoint is due when the runs merged into others since the last take more than so many times its bytes.
+/// A checkpoint is due when the runs merged into others since the last take more than so many times its bytes (or
+/// of [`CHUNK`], if that is more).
 pub const RETIRED_SHARE: u64 = 2;
 /// A checkpoint is due when the log behind it has grown by this (or twice the checkpoint, if that is more).
 pub const CHECKPOINT_LOG_BYTES: u64 = 256 * 1024 * 1024;
