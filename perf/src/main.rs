@@ -3,7 +3,8 @@
 //! `perf load engine` measures the storage engine beside a raw append-and-sync loop on the same disk; `perf load mail`
 //! measures mail through a running ring. Each prints a table for people (or JSON for machines) that names the
 //! machine, the disk, the kernel and the commit, and writes it to `perf/record/` when asked to. `perf simulate` breaks the
-//! engine instead, on a simulated disk or by killing it, and says what it covered; a violation is exit code 1. What is not
+//! engine instead, on a simulated disk or by killing it, or runs the overlay in virtual time, and says what it covered; a
+//! violation is exit code 1. What is not
 //! here: rival stores (they would compile with ours). A measurement is no test: a number has no right value.
 //!
 //! Start in [`load`] for what is measured and how, in [`mod@simulate`] for what is broken, in [`report`] for what is said.
@@ -34,7 +35,7 @@ enum Room {
         #[command(subcommand)]
         what: Load,
     },
-    /// Breaks the engine and checks that it keeps its promises; a violation is exit code 1.
+    /// Breaks the engine, or runs the overlay, and checks that it keeps its promises; a violation is exit code 1.
     Simulate {
         #[command(subcommand)]
         what: Simulate,
@@ -134,6 +135,13 @@ enum Simulate {
         #[arg(long)]
         control: bool,
     },
+    /// A ring of the overlay's nodes in virtual time: what it costs, and whether its lookups are right.
+    Overlay {
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        plan: simulate::overlay::Plan,
+    },
     /// The process that `kill` kills.
     #[command(hide = true)]
     Writer {
@@ -199,6 +207,7 @@ fn simulate(what: Simulate) -> Result<ExitCode, LoadError> {
         Simulate::Kill { output, dir, rounds, seed, control } => {
             (output, simulate::kill::simulate(&simulate::kill::Plan { dir, rounds, seed, control })?, control)
         }
+        Simulate::Overlay { output, plan } => (output, simulate::overlay::simulate(&plan)?, false),
         Simulate::Writer { orders } => return simulate::write(&orders).map(|()| ExitCode::SUCCESS),
     };
     if let Some(note) = &output.note {

@@ -73,11 +73,16 @@ impl Network {
         let dice = mix(self.seed ^ mix(((from as u64) << 32) | to as u64) ^ mix(self.sent[from]));
         let lost = (dice % 1_000_000) < u64::from(self.weather.loss_ppm);
         let doubled = (mix(dice) % 1_000_000) < u64::from(self.weather.duplicates_ppm);
-        let base = self.weather.latency_min + self.distance(from, to);
+        let base = self.latency(from, to);
         let delay = |draw: u64| base + draw % (self.weather.jitter + 1);
         let first = (!lost).then(|| delay(mix(dice ^ 1)));
         let second = (!lost && doubled).then(|| delay(mix(dice ^ 2)) + self.weather.jitter);
         [first, second]
+    }
+
+    /// How long a message takes when nothing delays it.
+    pub(super) fn latency(&self, from: usize, to: usize) -> Micros {
+        self.weather.latency_min + self.distance(from, to)
     }
 
     fn distance(&self, a: usize, b: usize) -> Micros {

@@ -23,9 +23,9 @@ pub type NodeIndex = usize;
 /// Rewrites what a node does, to make it faulty: returns what is done instead of the action.
 pub type Adversary = Box<dyn FnMut(Action) -> Vec<Action>>;
 
-/// Time at which worlds begin: an ordinary moment in 2026.
-const GENESIS: Micros = 1_790_000_000 * SECOND;
 const SWEEP: Micros = 60 * SECOND;
+/// The numbers of message types lie below.
+const MESSAGE_TYPES: usize = 64;
 
 enum Occurrence {
     Event(Event),
@@ -90,18 +90,22 @@ pub struct World<M> {
     replies: BTreeMap<(NodeIndex, RequestId), (Micros, Reply)>,
     metrics: BTreeMap<Metric, u64>,
     events: u64,
-    messages: u64,
+    /// Messages sent, by the number of their type.
+    messages: [u64; MESSAGE_TYPES],
     trace: u64,
     /// Whether each message goes through the wire codec and must come out the same.
     pub uses_codec: bool,
 }
 
 impl<M: Machine> World<M> {
+    /// Time at which worlds begin: an ordinary moment in 2026.
+    pub const GENESIS: Micros = 1_790_000_000 * SECOND;
+
     /// An empty world. Blocks are verified under `trust`; disks are swept each minute of what expired `grace_s` ago.
     #[must_use]
     pub fn new(seed: u64, weather: Weather, trust: Trust, grace_s: u64) -> World<M> {
         World {
-            now: GENESIS,
+            now: Self::GENESIS,
             order: 0,
             queue: BinaryHeap::new(),
             nodes: Vec::new(),
@@ -114,7 +118,7 @@ impl<M: Machine> World<M> {
             replies: BTreeMap::new(),
             metrics: BTreeMap::new(),
             events: 0,
-            messages: 0,
+            messages: [0; MESSAGE_TYPES],
             trace: 0,
             uses_codec: false,
         }
@@ -288,6 +292,12 @@ impl<M: Machine> World<M> {
         &mut self.nodes[node].store
     }
 
+    /// How long a message between two nodes takes when nothing delays it.
+    #[must_use]
+    pub fn latency(&self, from: NodeIndex, to: NodeIndex) -> Micros {
+        self.network.latency(from, to)
+    }
+
     /// The network.
     pub fn network(&mut self) -> &mut Network {
         &mut self.network
@@ -319,7 +329,13 @@ impl<M: Machine> World<M> {
     /// Messages sent so far.
     #[must_use]
     pub fn messages(&self) -> u64 {
-        self.messages
+        self.messages.iter().sum()
+    }
+
+    /// Messages sent so far of the type with this number ([`crate::wire::Body::number`]).
+    #[must_use]
+    pub fn messages_of(&self, number: u8) -> u64 {
+        self.messages[usize::from(number)]
     }
 
     /// A hash over everything that has happened so far, in order.
@@ -419,7 +435,7 @@ impl<M: Machine> World<M> {
     }
 
     fn send(&mut self, node: NodeIndex, to: Id, message: Message) {
-        self.messages += 1;
+        self.messages[usize::from(message.body.number())] += 1;
         let Some(receiver) = self.index(to) else { return };
         let message = if self.uses_codec { through_codec(message) } else { message };
         let from = self.nodes[node].id;

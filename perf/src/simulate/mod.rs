@@ -1,11 +1,14 @@
-//! Simulation: the engine is killed, cut off and lied to until it breaks or enough has been covered.
+//! Simulation: the engine is killed, cut off and lied to until it breaks or enough has been covered; the overlay lives hours
+//! of virtual time in minutes.
 //!
 //! [`disk`] runs the engine's crash campaigns (`engine::simulate`) on a simulated disk: power cuts at any moment, failing
 //! and lying disks. [`kill`] kills a real process on a real file system, again and again, while another process keeps the
 //! journal of what was acknowledged. Both print what they covered, and on a violation the line that repeats it.
+//! [`overlay`] runs a ring of shipped machines in virtual time and says what it costs and whether its lookups are right.
 
 pub(crate) mod disk;
 pub(crate) mod kill;
+pub(crate) mod overlay;
 
 mod journal;
 mod operations;
