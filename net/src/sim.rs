@@ -8,8 +8,10 @@
 //! Start at [`World`]; [`Founding`] makes a ring to put into it.
 
 mod checkers;
+mod directory;
 mod network;
 mod store;
+mod wheel;
 mod world;
 
 pub use checkers::{leaf_set_faults, live_closest, live_root};

@@ -45,16 +45,20 @@ pub struct Network {
     /// How it behaves from now on.
     pub weather: Weather,
     sent: Vec<u64>,
+    /// Where each node is, on a grid of 1,000 by 1,000.
+    places: Vec<(i32, i32)>,
     /// Which side of a partition each node is on; nodes on different sides do not reach each other.
     sides: Vec<u8>,
 }
 
 impl Network {
     pub(super) fn new(seed: u64, weather: Weather) -> Network {
-        Network { seed, weather, sent: Vec::new(), sides: Vec::new() }
+        Network { seed, weather, sent: Vec::new(), places: Vec::new(), sides: Vec::new() }
     }
 
     pub(super) fn add_node(&mut self) {
+        let draw = mix(self.seed ^ mix(self.sent.len() as u64 ^ 0x000b_1ace));
+        self.places.push(((draw % 1_000) as i32, (draw / 1_000 % 1_000) as i32));
         self.sent.push(0);
         self.sides.push(0);
     }
@@ -86,15 +90,9 @@ impl Network {
     }
 
     fn distance(&self, a: usize, b: usize) -> Micros {
-        let (ax, ay) = self.place(a);
-        let (bx, by) = self.place(b);
+        let ((ax, ay), (bx, by)) = (self.places[a], self.places[b]);
         let squared = (ax - bx).pow(2) + (ay - by).pow(2);
-        // Places are on a grid of 1,000 by 1,000; the diagonal is the whole span.
-        (squared as u64).isqrt() * self.weather.latency_span / 1_415
-    }
-
-    fn place(&self, node: usize) -> (i64, i64) {
-        let draw = mix(self.seed ^ mix(node as u64 ^ 0x000b_1ace));
-        ((draw % 1_000) as i64, (draw / 1_000 % 1_000) as i64)
+        // The diagonal of the grid is the whole span.
+        u64::from(squared.unsigned_abs().isqrt()) * self.weather.latency_span / 1_415
     }
 }

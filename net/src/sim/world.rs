@@ -1,7 +1,9 @@
 //! The world: nodes, their disks, and one queue of events in virtual time.
 
+use super::directory::Directory;
 use super::network::{Network, Weather};
 use super::store::MemoryStore;
+use super::wheel::{Place, Wheel};
 use super::{mix, network};
 use crate::id::Id;
 use crate::limits::{MILLISECOND, SECOND};
@@ -13,8 +15,7 @@ use crate::past::block::{Trust, verify};
 use crate::roster::Roster;
 use crate::wire::{Ends, Message, decode, encode};
 use bytes::Bytes;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A node of the world.
@@ -26,48 +27,28 @@ pub type Adversary = Box<dyn FnMut(Action) -> Vec<Action>>;
 const SWEEP: Micros = 60 * SECOND;
 /// The numbers of message types lie below.
 const MESSAGE_TYPES: usize = 64;
+const METRICS: usize = Metric::Unexpected as usize + 1;
 
 enum Occurrence {
     Event(Event),
     /// A storage operation completes; it is performed at that moment, so that a crash before it undoes it.
     Complete(OpId, StorageOperation),
-    Timer(TimerId, u64),
+    Timer(TimerId),
     Sweep,
 }
 
 struct Entry {
-    at: Micros,
-    order: u64,
-    node: NodeIndex,
+    node: u32,
     /// The life of the node for which it is meant.
-    life: u64,
+    life: u32,
     what: Occurrence,
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 struct Node<M> {
-    id: Id,
     machine: Option<M>,
-    life: u64,
     store: MemoryStore,
-    /// Each timer's latest arming; earlier ones are void.
-    timers: BTreeMap<TimerId, u64>,
+    /// The timers that are armed, each once.
+    timers: Vec<(TimerId, Place)>,
     adversary: Option<Adversary>,
     /// Nothing happens on this node before; what was due happens then.
     asleep_until: Micros,
@@ -78,17 +59,20 @@ struct Node<M> {
 /// A world of machines.
 pub struct World<M> {
     now: Micros,
-    order: u64,
-    queue: BinaryHeap<Reverse<Entry>>,
+    queue: Wheel<Entry>,
     nodes: Vec<Node<M>>,
-    by_id: BTreeMap<Id, NodeIndex>,
+    /// How often each node has started or been killed; apart from the nodes, for the senders of messages to look at.
+    lives: Vec<u32>,
+    directory: Directory,
+    /// What the machine at work wants done; kept for its capacity.
+    actions: Actions,
     network: Network,
     trust: Trust,
     grace_s: u64,
     seed: u64,
     requests: u64,
     replies: BTreeMap<(NodeIndex, RequestId), (Micros, Reply)>,
-    metrics: BTreeMap<Metric, u64>,
+    metrics: [u64; METRICS],
     events: u64,
     /// Messages sent, by the number of their type.
     messages: [u64; MESSAGE_TYPES],
@@ -106,17 +90,18 @@ impl<M: Machine> World<M> {
     pub fn new(seed: u64, weather: Weather, trust: Trust, grace_s: u64) -> World<M> {
         World {
             now: Self::GENESIS,
-            order: 0,
-            queue: BinaryHeap::new(),
+            queue: Wheel::new(Self::GENESIS),
             nodes: Vec::new(),
-            by_id: BTreeMap::new(),
+            lives: Vec::new(),
+            directory: Directory::default(),
+            actions: Actions::default(),
             network: network::Network::new(mix(seed), weather),
             trust,
             grace_s,
             seed,
             requests: 0,
             replies: BTreeMap::new(),
-            metrics: BTreeMap::new(),
+            metrics: [0; METRICS],
             events: 0,
             messages: [0; MESSAGE_TYPES],
             trace: 0,
@@ -126,15 +111,13 @@ impl<M: Machine> World<M> {
 
     /// Adds a node with an empty disk, not yet started.
     pub fn add(&mut self, id: Id) -> NodeIndex {
-        let node = self.nodes.len();
-        assert!(self.by_id.insert(id, node).is_none(), "ids are unique");
+        let node = self.directory.add(id);
+        self.lives.push(0);
         self.network.add_node();
         self.nodes.push(Node {
-            id,
             machine: None,
-            life: 0,
             store: MemoryStore::default(),
-            timers: BTreeMap::new(),
+            timers: Vec::new(),
             adversary: None,
             asleep_until: 0,
             delivered: Vec::new(),
@@ -146,19 +129,20 @@ impl<M: Machine> World<M> {
 
     /// Starts (or starts anew) a node's process on its disk.
     pub fn start(&mut self, node: NodeIndex, machine: M) {
+        self.kill(node);
         let it = &mut self.nodes[node];
         it.machine = Some(machine);
-        it.life += 1;
-        it.timers.clear();
         it.asleep_until = 0;
-        let life = it.life;
-        self.later(0, node, life, Occurrence::Event(Event::Boot));
+        self.later(0, node, self.lives[node], Occurrence::Event(Event::Boot));
     }
 
     /// Kills a node's process; its disk stays.
     pub fn kill(&mut self, node: NodeIndex) {
         self.nodes[node].machine = None;
-        self.nodes[node].life += 1;
+        self.lives[node] += 1;
+        for (_, place) in self.nodes[node].timers.drain(..) {
+            self.queue.cancel(place);
+        }
     }
 
     /// Empties a node's disk.
@@ -185,14 +169,14 @@ impl<M: Machine> World<M> {
     pub fn command(&mut self, node: NodeIndex, command: Command) -> RequestId {
         self.requests += 1;
         let request = RequestId(self.requests);
-        let life = self.nodes[node].life;
+        let life = self.lives[node];
         self.later(0, node, life, Occurrence::Event(Event::Command { request, command }));
         request
     }
 
     /// Tells a node that its transport lost a peer.
     pub fn hint_down(&mut self, node: NodeIndex, peer: Id) {
-        let life = self.nodes[node].life;
+        let life = self.lives[node];
         self.later(0, node, life, Occurrence::Event(Event::PeerDown(peer)));
     }
 
@@ -260,19 +244,19 @@ impl<M: Machine> World<M> {
     /// Ids of the nodes whose processes run.
     #[must_use]
     pub fn live_ids(&self) -> Vec<Id> {
-        self.nodes.iter().filter(|node| node.machine.is_some()).map(|node| node.id).collect()
+        self.nodes().filter(|node| self.is_alive(*node)).map(|node| self.id(node)).collect()
     }
 
     /// A node's id.
     #[must_use]
     pub fn id(&self, node: NodeIndex) -> Id {
-        self.nodes[node].id
+        self.directory.id(node)
     }
 
     /// The node with this id.
     #[must_use]
     pub fn index(&self, id: Id) -> Option<NodeIndex> {
-        self.by_id.get(&id).copied()
+        self.directory.find(id)
     }
 
     /// A node's machine, if its process runs.
@@ -317,13 +301,19 @@ impl<M: Machine> World<M> {
     /// What all nodes together have counted.
     #[must_use]
     pub fn metric(&self, metric: Metric) -> u64 {
-        self.metrics.get(&metric).copied().unwrap_or(0)
+        self.metrics[metric as usize]
     }
 
     /// Events dealt with so far.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.events
+    }
+
+    /// Entries that wait for their time: messages under way, armed timers, work of the disks.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// Messages sent so far.
@@ -344,52 +334,62 @@ impl<M: Machine> World<M> {
         self.trace
     }
 
-    fn later(&mut self, delay: Micros, node: NodeIndex, life: u64, what: Occurrence) {
-        self.order += 1;
-        self.queue.push(Reverse(Entry { at: self.now + delay, order: self.order, node, life, what }));
+    fn later(&mut self, delay: Micros, node: NodeIndex, life: u32, what: Occurrence) -> Place {
+        self.queue.push(self.now + delay, Entry { node: node as u32, life, what })
     }
 
     /// Deals with the next entry, if it is due by `end`.
     fn step(&mut self, end: Micros) -> bool {
-        if self.queue.peek().is_none_or(|Reverse(entry)| entry.at > end) {
-            return false;
-        }
-        let Some(Reverse(entry)) = self.queue.pop() else { return false };
-        self.now = entry.at;
-        let node = &mut self.nodes[entry.node];
-        if let Occurrence::Sweep = entry.what {
+        let Some((at, place, Entry { node, life, what })) = self.queue.pop(end) else { return false };
+        self.now = at;
+        let index = node as usize;
+        let is_current = self.lives[index] == life;
+        let node = &mut self.nodes[index];
+        if let Occurrence::Sweep = what {
             node.store.sweep(self.now / SECOND, self.grace_s);
-            self.later(SWEEP, entry.node, 0, Occurrence::Sweep);
+            self.later(SWEEP, index, 0, Occurrence::Sweep);
             return true;
         }
-        if node.asleep_until > self.now && node.life == entry.life {
-            let delay = node.asleep_until - self.now;
-            self.later(delay, entry.node, entry.life, entry.what);
+        if !is_current || node.machine.is_none() {
             return true;
         }
-        if node.life != entry.life || node.machine.is_none() {
+        if node.asleep_until > self.now {
+            self.put_off(index, place, what);
             return true;
         }
-        let event = match entry.what {
+        let event = match what {
             Occurrence::Event(event) => event,
             Occurrence::Complete(op, operation) => Event::Storage { op, result: node.store.perform(operation) },
-            Occurrence::Timer(timer, arming) if node.timers.get(&timer) == Some(&arming) => Event::Timer(timer),
-            Occurrence::Timer(..) => return true,
+            Occurrence::Timer(timer) => {
+                node.timers.retain(|(armed, _)| *armed != timer);
+                Event::Timer(timer)
+            }
             Occurrence::Sweep => return true,
         };
         self.events += 1;
-        self.trace = mix(self.trace ^ mix(self.now) ^ mix((entry.node as u64) << 8 | u64::from(kind_of(&event))));
-        self.happen(entry.node, event);
+        self.trace = mix(self.trace ^ mix(self.now) ^ mix((index as u64) << 8 | u64::from(kind_of(&event))));
+        self.happen(index, event);
         true
     }
 
-    fn happen(&mut self, node: NodeIndex, event: Event) {
-        let mut out = Actions::default();
-        if let Some(machine) = &mut self.nodes[node].machine {
-            machine.handle(self.now, event, &mut out);
+    /// What was due on a sleeping node happens when it wakes.
+    fn put_off(&mut self, node: NodeIndex, place: Place, what: Occurrence) {
+        let delay = self.nodes[node].asleep_until - self.now;
+        let later = self.later(delay, node, self.lives[node], what);
+        if let Some((_, armed)) = self.nodes[node].timers.iter_mut().find(|(_, armed)| *armed == place) {
+            *armed = later;
         }
-        for action in out.drain() {
-            match &mut self.nodes[node].adversary {
+    }
+
+    fn happen(&mut self, node: NodeIndex, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let it = &mut self.nodes[node];
+        if let Some(machine) = &mut it.machine {
+            machine.handle(self.now, event, &mut actions);
+        }
+        let mut adversary = it.adversary.take();
+        for action in actions.drain() {
+            match &mut adversary {
                 None => self.perform(node, action),
                 Some(adversary) => {
                     for action in adversary(action) {
@@ -398,17 +398,23 @@ impl<M: Machine> World<M> {
                 }
             }
         }
+        self.nodes[node].adversary = adversary;
+        self.actions = actions;
     }
 
     fn perform(&mut self, node: NodeIndex, action: Action) {
-        let life = self.nodes[node].life;
+        let life = self.lives[node];
         match action {
             Action::Send { to, message } => self.send(node, to, message),
             Action::Arm { timer, at } => {
-                let arming = self.order;
-                self.nodes[node].timers.insert(timer, arming);
-                let delay = at.saturating_sub(self.now);
-                self.later(delay, node, life, Occurrence::Timer(timer, arming));
+                let place = self.later(at.saturating_sub(self.now), node, life, Occurrence::Timer(timer));
+                let timers = &mut self.nodes[node].timers;
+                match timers.iter_mut().find(|(armed, _)| *armed == timer) {
+                    Some((_, armed)) => {
+                        self.queue.cancel(std::mem::replace(armed, place));
+                    }
+                    None => timers.push((timer, place)),
+                }
             }
             Action::Storage { op, operation } => {
                 let delay = 200 + mix(self.seed ^ mix(op.0) ^ node as u64) % (2 * MILLISECOND);
@@ -430,7 +436,7 @@ impl<M: Machine> World<M> {
                 self.nodes[node].delivered.push((from, conversation, payload));
             }
             Action::RingAdopted { roster } => self.nodes[node].adopted = Some(roster),
-            Action::Metric { metric, amount } => *self.metrics.entry(metric).or_default() += amount,
+            Action::Metric { metric, amount } => self.metrics[metric as usize] += amount,
         }
     }
 
@@ -438,11 +444,15 @@ impl<M: Machine> World<M> {
         self.messages[usize::from(message.body.number())] += 1;
         let Some(receiver) = self.index(to) else { return };
         let message = if self.uses_codec { through_codec(message) } else { message };
-        let from = self.nodes[node].id;
-        let life = self.nodes[receiver].life;
-        for delay in self.network.carry(node, receiver).into_iter().flatten() {
-            let event = Event::Message { from, message: message.clone() };
-            self.later(delay, receiver, life, Occurrence::Event(event));
+        let (from, life) = (self.id(node), self.lives[receiver]);
+        let [first, second] = self.network.carry(node, receiver);
+        // The first copy goes first, whichever arrives first.
+        if let Some(delay) = first {
+            let twin = second.map(|delay| (delay, message.clone()));
+            self.later(delay, receiver, life, Occurrence::Event(Event::Message { from, message }));
+            if let Some((delay, message)) = twin {
+                self.later(delay, receiver, life, Occurrence::Event(Event::Message { from, message }));
+            }
         }
     }
 }
