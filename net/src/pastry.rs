@@ -243,7 +243,9 @@ impl Pastry {
 
     /// Somebody is known by hearsay: good enough for the routing table, and for a probe if it belongs in the leaf set.
     fn suggest(&mut self, turn: &mut Turn<'_>, id: Id) {
-        if id == turn.site.me || !turn.site.roster.contains(id) {
+        // Most of what gossip says is known: nothing follows from it, certified or not.
+        let is_news = self.table.has_room(id) || self.leaf_set.would_admit(id);
+        if id == turn.site.me || !is_news || !turn.site.roster.contains(id) {
             return;
         }
         if !self.liveness.is_departed(id) {

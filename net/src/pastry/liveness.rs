@@ -46,12 +46,14 @@ impl Liveness {
     /// The peer has spoken.
     pub(crate) fn heard(&mut self, id: Id, now: Micros) {
         self.departed.remove(&id);
-        if !self.peers.contains_key(&id) && self.peers.len() >= PEERS_MAX {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            (peer.heard, peer.probe) = (now, None);
+            return;
+        }
+        if self.peers.len() >= PEERS_MAX {
             self.make_room();
         }
-        let peer = self.peers.entry(id).or_default();
-        peer.heard = now;
-        peer.probe = None;
+        self.peers.insert(id, Peer { heard: now, ..Peer::default() });
     }
 
     /// The peer has said how it is; returns whether it has restarted since it last said so.
