@@ -1,9 +1,11 @@
 //! A world of machines in virtual time: the code that ships, under a network, a clock and disks that we rule.
 //!
 //! One seed decides everything: latencies, losses, duplicates, the moment each disk answers. The same seed gives the
-//! same run, event for event ([`World::trace`]); a failing test is replayed from the seed it prints. Blocks are verified
-//! for real. What is **not** simulated: bandwidth and queueing, clock drift between nodes, and damage to a disk beyond
-//! losing or altering whole objects (the engine's own tests do that).
+//! same run, event for event ([`World::trace`]); a failing test is replayed from the seed it prints. What happens to a message
+//! depends on the seed, its link and itself, never on how many went before ([`network`]). Blocks are verified for real.
+//! What is to come waits in a timing wheel ([`wheel`]), by time and order of insertion. What is **not** simulated: bandwidth
+//! and queueing, clock drift between nodes, and damage to a disk beyond losing or altering whole objects (the engine's own
+//! tests do that).
 //!
 //! Start at [`World`]; [`Founding`] makes a ring to put into it.
 

@@ -1,8 +1,9 @@
 //! The simulated network: latency by place, and losses, duplicates and partitions as ordered.
 //!
 //! Nodes live on a plane; the latency of a link follows from their distance, so no matrix of all pairs is kept. What
-//! happens to a message depends on the seed, the link, and how many messages went before it, so that a change in one
-//! corner of the world does not disturb the dice of another.
+//! happens to a message depends on the seed, the link, and the message alone: its type, the moment it was sent, and how many
+//! such the sender sent the receiver in the same turn. Nothing is counted from the beginning of the world, so one message
+//! more, anywhere, changes the fate of no other, and runs that differ in a fault can be compared.
 
 use super::mix;
 use crate::limits::MILLISECOND;
@@ -38,13 +39,25 @@ impl Weather {
         Weather { jitter: 40 * MILLISECOND, loss_ppm: 10_000, duplicates_ppm: 5_000, ..Weather::FAIR };
 }
 
+/// What tells one message from every other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sending {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// The number of its type.
+    pub(super) number: u8,
+    /// When it is sent.
+    pub(super) at: Micros,
+    /// How many of this type the sender has sent the receiver before in this turn.
+    pub(super) nth: u32,
+}
+
 /// The state of the network.
 #[derive(Debug)]
 pub struct Network {
     seed: u64,
     /// How it behaves from now on.
     pub weather: Weather,
-    sent: Vec<u64>,
     /// Where each node is, on a grid of 1,000 by 1,000.
     places: Vec<(i32, i32)>,
     /// Which side of a partition each node is on; nodes on different sides do not reach each other.
@@ -53,13 +66,12 @@ pub struct Network {
 
 impl Network {
     pub(super) fn new(seed: u64, weather: Weather) -> Network {
-        Network { seed, weather, sent: Vec::new(), places: Vec::new(), sides: Vec::new() }
+        Network { seed, weather, places: Vec::new(), sides: Vec::new() }
     }
 
     pub(super) fn add_node(&mut self) {
-        let draw = mix(self.seed ^ mix(self.sent.len() as u64 ^ 0x000b_1ace));
+        let draw = mix(self.seed ^ mix(self.places.len() as u64 ^ 0x000b_1ace));
         self.places.push(((draw % 1_000) as i32, (draw / 1_000 % 1_000) as i32));
-        self.sent.push(0);
         self.sides.push(0);
     }
 
@@ -68,13 +80,14 @@ impl Network {
         self.sides[node] = side;
     }
 
-    /// When copies of the next message from one node to another arrive, as delays: none, one, or two.
-    pub(super) fn carry(&mut self, from: usize, to: usize) -> [Option<Micros>; 2] {
-        self.sent[from] += 1;
+    /// When copies of a message arrive, as delays: none, one, or two.
+    pub(super) fn carry(&self, sending: Sending) -> [Option<Micros>; 2] {
+        let Sending { from, to, number, at, nth } = sending;
         if self.sides[from] != self.sides[to] {
             return [None, None];
         }
-        let dice = mix(self.seed ^ mix(((from as u64) << 32) | to as u64) ^ mix(self.sent[from]));
+        let link = mix(((from as u64) << 32) | to as u64);
+        let dice = mix(self.seed ^ link ^ mix(at ^ (u64::from(number) << 56)) ^ mix(u64::from(nth)));
         let lost = (dice % 1_000_000) < u64::from(self.weather.loss_ppm);
         let doubled = (mix(dice) % 1_000_000) < u64::from(self.weather.duplicates_ppm);
         let base = self.latency(from, to);
@@ -94,5 +107,72 @@ impl Network {
         let squared = (ax - bx).pow(2) + (ay - by).pow(2);
         // The diagonal of the grid is the whole span.
         u64::from(squared.unsigned_abs().isqrt()) * self.weather.latency_span / 1_415
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: the weather is what it says, and each message has its own. Method: many messages counted against the rates; the
+    //! same messages with others sent in between, to and from the same nodes, and without.
+
+    use super::*;
+    use crate::limits::SECOND;
+    use std::collections::BTreeSet;
+
+    const ROUGH: Weather = Weather { loss_ppm: 100_000, duplicates_ppm: 50_000, ..Weather::ROUGH };
+
+    fn network(seed: u64) -> Network {
+        let mut network = Network::new(seed, ROUGH);
+        (0..10).for_each(|_| network.add_node());
+        network
+    }
+
+    fn ping(from: usize, to: usize, nth: u64) -> Sending {
+        Sending { from, to, number: 2, at: 1_790_000_000 * SECOND + nth * 1_000, nth: 0 }
+    }
+
+    #[test]
+    fn a_message_more_changes_no_other() {
+        let (quiet, busy) = (network(1), network(1));
+        for nth in 0..10_000 {
+            for other in 3..8 {
+                busy.carry(ping(1, other, nth));
+                busy.carry(ping(other, 2, nth));
+                busy.carry(Sending { number: 3, ..ping(1, 2, nth) });
+            }
+            assert_eq!(quiet.carry(ping(1, 2, nth)), busy.carry(ping(1, 2, nth)));
+        }
+    }
+
+    #[test]
+    fn each_message_has_a_fate_of_its_own() {
+        let network = network(2);
+        let one = ping(1, 2, 0);
+        let fates =
+            |vary: &dyn Fn(u64) -> Sending| (0..200).map(|nth| network.carry(vary(nth))).collect::<BTreeSet<_>>();
+        assert!(fates(&|nth| Sending { at: one.at + nth, ..one }).len() > 100);
+        assert!(fates(&|nth| Sending { nth: nth as u32, ..one }).len() > 100);
+        assert!(fates(&|nth| Sending { number: nth as u8, ..one }).len() > 100);
+    }
+
+    #[test]
+    fn losses_and_duplicates_are_as_ordered_and_delays_within_bounds() {
+        let network = network(3);
+        let (mut lost, mut doubled, mut overtaken, mut last) = (0, 0, 0, 0);
+        for nth in 0..100_000 {
+            let [first, second] = network.carry(ping(4, 7, nth));
+            lost += u32::from(first.is_none());
+            doubled += u32::from(second.is_some());
+            let Some(delay) = first else { continue };
+            let least = network.latency(4, 7);
+            assert!((least..=least + ROUGH.jitter).contains(&delay));
+            assert!(second.is_none_or(|delay| (least..=least + 2 * ROUGH.jitter).contains(&delay)));
+            let arrival = nth * 1_000 + delay;
+            overtaken += u32::from(arrival < last);
+            last = arrival;
+        }
+        assert!((9_500..10_500).contains(&lost), "{lost} of 100,000 lost, ordered 10,000");
+        assert!((4_200..4_800).contains(&doubled), "{doubled} of 90,000 doubled, ordered 4,500");
+        assert!(overtaken > 20_000, "messages a millisecond apart overtake each other");
     }
 }

@@ -1,7 +1,7 @@
 //! The world: nodes, their disks, and one queue of events in virtual time.
 
 use super::directory::Directory;
-use super::network::{Network, Weather};
+use super::network::{Network, Sending, Weather};
 use super::store::MemoryStore;
 use super::wheel::{Place, Wheel};
 use super::{mix, network};
@@ -66,6 +66,8 @@ pub struct World<M> {
     directory: Directory,
     /// What the machine at work wants done; kept for its capacity.
     actions: Actions,
+    /// To whom the machine at work has sent messages of which types in this turn; kept for its capacity.
+    sent: Vec<(u32, u8)>,
     network: Network,
     trust: Trust,
     grace_s: u64,
@@ -95,6 +97,7 @@ impl<M: Machine> World<M> {
             lives: Vec::new(),
             directory: Directory::default(),
             actions: Actions::default(),
+            sent: Vec::new(),
             network: network::Network::new(mix(seed), weather),
             trust,
             grace_s,
@@ -388,6 +391,7 @@ impl<M: Machine> World<M> {
             machine.handle(self.now, event, &mut actions);
         }
         let mut adversary = it.adversary.take();
+        self.sent.clear();
         for action in actions.drain() {
             match &mut adversary {
                 None => self.perform(node, action),
@@ -441,11 +445,16 @@ impl<M: Machine> World<M> {
     }
 
     fn send(&mut self, node: NodeIndex, to: Id, message: Message) {
-        self.messages[usize::from(message.body.number())] += 1;
+        let number = message.body.number();
+        self.messages[usize::from(number)] += 1;
         let Some(receiver) = self.index(to) else { return };
         let message = if self.uses_codec { through_codec(message) } else { message };
         let (from, life) = (self.id(node), self.lives[receiver]);
-        let [first, second] = self.network.carry(node, receiver);
+        let kind = (receiver as u32, number);
+        let nth = self.sent.iter().filter(|sent| **sent == kind).count() as u32;
+        self.sent.push(kind);
+        let sending = Sending { from: node, to: receiver, number, at: self.now, nth };
+        let [first, second] = self.network.carry(sending);
         // The first copy goes first, whichever arrives first.
         if let Some(delay) = first {
             let twin = second.map(|delay| (delay, message.clone()));
