@@ -261,4 +261,28 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn positions_are_right_in_a_large_ring_and_at_its_ends() {
+        let plain = ring(vec![(3, 0); 1_000]);
+        let roster = Roster::new(plain, Bytes::new());
+        let ids: Vec<Id> = roster.ids().collect();
+        let mut one = Id::default();
+        one.0[Id::LEN - 1] = 1;
+        let around = ids.iter().flat_map(|id| [id.wrapping_sub(one), *id, id.wrapping_add(one)]);
+        for id in around.chain([Id::default(), one, Id([0xff; Id::LEN]), Id([0x7f; Id::LEN])]) {
+            assert_eq!(roster.position(id), ids.partition_point(|other| *other < id));
+        }
+        // Ids that are not spread at all: the search is only slower.
+        let seats = (0..500u16).map(|nth| {
+            let mut id = Id([0xee; Id::LEN]);
+            id.0[18..].copy_from_slice(&nth.to_be_bytes());
+            Seat { id, host: Host(0), index: nth, active: true }
+        });
+        let crowded = Roster { seats: seats.collect(), ..Roster::new(ring(vec![]), Bytes::new()) };
+        let ids: Vec<Id> = crowded.ids().collect();
+        for id in ids.iter().copied().chain([Id::default(), Id([0xee; Id::LEN]), Id([0xff; Id::LEN])]) {
+            assert_eq!(crowded.position(id), ids.partition_point(|other| *other < id));
+        }
+    }
 }

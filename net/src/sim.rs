@@ -4,7 +4,7 @@
 //! same run, event for event ([`World::trace`]); a failing test is replayed from the seed it prints. What happens to a message
 //! depends on the seed, its link and itself, never on how many went before ([`network`]). Blocks are verified for real.
 //! What is to come waits in a timing wheel ([`wheel`]), by time and order of insertion. What is **not** simulated: bandwidth
-//! and queueing, clock drift between nodes, and damage to a disk beyond losing or altering whole objects (the engine's own
+//! and queueing, clocks that drift (they may be wrong, and step), and damage to a disk beyond losing or altering whole objects (the engine's own
 //! tests do that).
 //!
 //! Start at [`World`]; [`Founding`] makes a ring to put into it.
@@ -17,7 +17,7 @@ mod wheel;
 mod world;
 
 pub use checkers::{leaf_set_faults, live_closest, live_root};
-pub use network::{Network, Weather};
+pub use network::{Fault, Network, Weather};
 pub use store::MemoryStore;
 pub use world::{Adversary, NodeIndex, World};
 

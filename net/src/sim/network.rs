@@ -8,6 +8,7 @@
 use super::mix;
 use crate::limits::MILLISECOND;
 use crate::machine::Micros;
+use std::collections::BTreeMap;
 
 /// How the network behaves.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,15 @@ impl Weather {
         Weather { jitter: 40 * MILLISECOND, loss_ppm: 10_000, duplicates_ppm: 5_000, ..Weather::FAIR };
 }
 
+/// What is wrong with one direction of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing gets through.
+    Blocked,
+    /// Everything takes this much longer.
+    Slow(Micros),
+}
+
 /// What tells one message from every other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sending {
@@ -62,11 +72,13 @@ pub struct Network {
     places: Vec<(i32, i32)>,
     /// Which side of a partition each node is on; nodes on different sides do not reach each other.
     sides: Vec<u8>,
+    /// What is wrong with which directions, from and to.
+    faults: BTreeMap<(usize, usize), Fault>,
 }
 
 impl Network {
     pub(super) fn new(seed: u64, weather: Weather) -> Network {
-        Network { seed, weather, places: Vec::new(), sides: Vec::new() }
+        Network { seed, weather, places: Vec::new(), sides: Vec::new(), faults: BTreeMap::new() }
     }
 
     pub(super) fn add_node(&mut self) {
@@ -80,17 +92,32 @@ impl Network {
         self.sides[node] = side;
     }
 
+    /// Breaks one direction of a link, from now on; the other stays as it is.
+    pub fn break_link(&mut self, from: usize, to: usize, fault: Fault) {
+        self.faults.insert((from, to), fault);
+    }
+
+    /// Makes one direction of a link whole again.
+    pub fn mend_link(&mut self, from: usize, to: usize) {
+        self.faults.remove(&(from, to));
+    }
+
     /// When copies of a message arrive, as delays: none, one, or two.
     pub(super) fn carry(&self, sending: Sending) -> [Option<Micros>; 2] {
         let Sending { from, to, number, at, nth } = sending;
         if self.sides[from] != self.sides[to] {
             return [None, None];
         }
+        let slowness = match self.faults.get(&(from, to)) {
+            Some(Fault::Blocked) => return [None, None],
+            Some(Fault::Slow(slowness)) => *slowness,
+            None => 0,
+        };
         let link = mix(((from as u64) << 32) | to as u64);
         let dice = mix(self.seed ^ link ^ mix(at ^ (u64::from(number) << 56)) ^ mix(u64::from(nth)));
         let lost = (dice % 1_000_000) < u64::from(self.weather.loss_ppm);
         let doubled = (mix(dice) % 1_000_000) < u64::from(self.weather.duplicates_ppm);
-        let base = self.latency(from, to);
+        let base = self.latency(from, to) + slowness;
         let delay = |draw: u64| base + draw % (self.weather.jitter + 1);
         let first = (!lost).then(|| delay(mix(dice ^ 1)));
         let second = (!lost && doubled).then(|| delay(mix(dice ^ 2)) + self.weather.jitter);

@@ -52,6 +52,12 @@ struct Node<M> {
     adversary: Option<Adversary>,
     /// Nothing happens on this node before; what was due happens then.
     asleep_until: Micros,
+    /// How far its clock is ahead of the world's; behind it, if negative.
+    clock_ahead: i64,
+    /// What its machine was last told the time is; it is never told less.
+    clock_shown: Micros,
+    /// How much longer than others its disk takes.
+    disk_slowness: Micros,
     delivered: Vec<(Id, u64, Bytes)>,
     adopted: Option<Arc<Roster>>,
 }
@@ -123,6 +129,9 @@ impl<M: Machine> World<M> {
             timers: Vec::new(),
             adversary: None,
             asleep_until: 0,
+            clock_ahead: 0,
+            clock_shown: 0,
+            disk_slowness: 0,
             delivered: Vec::new(),
             adopted: None,
         });
@@ -136,6 +145,7 @@ impl<M: Machine> World<M> {
         let it = &mut self.nodes[node];
         it.machine = Some(machine);
         it.asleep_until = 0;
+        it.clock_shown = 0;
         self.later(0, node, self.lives[node], Occurrence::Event(Event::Boot));
     }
 
@@ -156,6 +166,17 @@ impl<M: Machine> World<M> {
     /// Stops a node for a while, as a closed laptop; what reaches it meanwhile is dealt with when it wakes.
     pub fn sleep(&mut self, node: NodeIndex, duration: Micros) {
         self.nodes[node].asleep_until = self.now + duration;
+    }
+
+    /// Puts a node's clock so far ahead of the world's (or behind it, if negative), and lets it step there. The machine is
+    /// never told that time went backwards; it is told the same time until its clock is past it. Timers keep their delay.
+    pub fn set_clock(&mut self, node: NodeIndex, ahead: i64) {
+        self.nodes[node].clock_ahead = ahead;
+    }
+
+    /// Makes every operation of a node's disk take so much longer.
+    pub fn slow_disk(&mut self, node: NodeIndex, slowness: Micros) {
+        self.nodes[node].disk_slowness = slowness;
     }
 
     /// Makes a node faulty.
@@ -387,8 +408,9 @@ impl<M: Machine> World<M> {
     fn happen(&mut self, node: NodeIndex, event: Event) {
         let mut actions = std::mem::take(&mut self.actions);
         let it = &mut self.nodes[node];
+        it.clock_shown = it.clock_shown.max(self.now.saturating_add_signed(it.clock_ahead));
         if let Some(machine) = &mut it.machine {
-            machine.handle(self.now, event, &mut actions);
+            machine.handle(it.clock_shown, event, &mut actions);
         }
         let mut adversary = it.adversary.take();
         self.sent.clear();
@@ -411,7 +433,8 @@ impl<M: Machine> World<M> {
         match action {
             Action::Send { to, message } => self.send(node, to, message),
             Action::Arm { timer, at } => {
-                let place = self.later(at.saturating_sub(self.now), node, life, Occurrence::Timer(timer));
+                let place =
+                    self.later(at.saturating_sub(self.nodes[node].clock_shown), node, life, Occurrence::Timer(timer));
                 let timers = &mut self.nodes[node].timers;
                 match timers.iter_mut().find(|(armed, _)| *armed == timer) {
                     Some((_, armed)) => {
@@ -421,7 +444,8 @@ impl<M: Machine> World<M> {
                 }
             }
             Action::Storage { op, operation } => {
-                let delay = 200 + mix(self.seed ^ mix(op.0) ^ node as u64) % (2 * MILLISECOND);
+                let usual = 200 + mix(self.seed ^ mix(op.0) ^ node as u64) % (2 * MILLISECOND);
+                let delay = usual + self.nodes[node].disk_slowness;
                 self.later(delay, node, life, Occurrence::Complete(op, operation));
             }
             Action::Compute { op, job: ComputeJob::Verify { key, value } } => {
