@@ -160,7 +160,7 @@ impl Roster {
     fn position(&self, id: Id) -> usize {
         let count = self.seats.len();
         let [b0, b1, b2, b3, ..] = id.0;
-        let guess = (u64::from(u32::from_be_bytes([b0, b1, b2, b3])) * count as u64 >> 32) as usize;
+        let guess = ((u64::from(u32::from_be_bytes([b0, b1, b2, b3])) * count as u64) >> 32) as usize;
         // Before `low` all ids are smaller; at `high` and after it none is.
         let (mut low, mut high, mut reach) = (0, count, 4);
         let mut at = guess.min(count.saturating_sub(1));

@@ -4,8 +4,8 @@
 //! measures mail through a running ring. Each prints a table for people (or JSON for machines) that names the
 //! machine, the disk, the kernel and the commit, and writes it to `perf/record/` when asked to. `perf simulate` breaks the
 //! engine instead, on a simulated disk or by killing it, or runs the overlay in virtual time, and says what it covered; a
-//! violation is exit code 1. What is not
-//! here: rival stores (they would compile with ours). A measurement is no test: a number has no right value.
+//! violation is exit code 1. What is not here: rival stores (they would compile with ours). A measurement is no test: a
+//! number has no right value.
 //!
 //! Start in [`load`] for what is measured and how, in [`mod@simulate`] for what is broken, in [`report`] for what is said.
 #![forbid(unsafe_code)]

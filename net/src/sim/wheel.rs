@@ -110,8 +110,8 @@ impl<T> Wheel<T> {
             let (level, slot) = self.earliest()?;
             let width = 8 * level;
             // The time at which the slot begins: higher bytes as now, this one the slot's, lower ones 0.
-            let higher = if level + 1 == LEVELS { 0 } else { self.now >> (width + 8) << (width + 8) };
-            let begins = higher | (slot as u64) << width;
+            let higher = if level + 1 == LEVELS { 0 } else { (self.now >> (width + 8)) << (width + 8) };
+            let begins = higher | ((slot as u64) << width);
             if begins > end {
                 return None;
             }
