@@ -6,6 +6,7 @@
 use crate::id::Id;
 use crate::ring::{MemberState, RingDocument, RingError};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Position of a host in the document's member list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,11 +144,22 @@ impl Roster {
         before.iter().rev().chain(after.iter().rev()).map(|seat| seat.id).filter(move |other| *other != id)
     }
 
-    /// The ids between `low` and `high`, both included, where `low <= high`.
-    pub fn between(&self, low: Id, high: Id) -> impl ExactSizeIterator<Item = Id> + '_ {
+    /// The places along the ring of the ids between `low` and `high`, both included, where `low <= high`.
+    #[must_use]
+    pub fn between(&self, low: Id, high: Id) -> Range<usize> {
         let first = self.position(low);
-        let end = self.seats.partition_point(|seat| seat.id <= high).max(first);
-        self.seats[first..end].iter().map(|seat| seat.id)
+        let end = self.position(high);
+        let is_there = self.seats.get(end).is_some_and(|seat| seat.id == high);
+        first..(end + usize::from(is_there)).max(first)
+    }
+
+    /// The id at a place along the ring.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[must_use]
+    pub fn id_at(&self, place: usize) -> Id {
+        self.seats[place].id
     }
 
     fn seat(&self, id: Id) -> Option<&Seat> {
@@ -238,7 +250,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_plain_document(hosts in prop::collection::vec((1u16..4, 0u8..3), 0..12), key: [u8; 20]) {
+        fn agrees_with_the_plain_document(hosts in prop::collection::vec((1u16..4, 0u8..3), 0..12), key: [u8; 20], other: [u8; 20]) {
             let plain = ring(hosts);
             let roster = Roster::new(plain.clone(), Bytes::new());
             for count in [1, 3, 5, 20] {
@@ -255,6 +267,13 @@ mod tests {
             all.reverse();
             prop_assert_eq!(roster.counter_clockwise_from(Id(key)).collect::<Vec<_>>(), all);
             prop_assert!(!roster.contains(Id(key)));
+            let (low, high) = (Id(key).min(Id(other)), Id(key).max(Id(other)));
+            let mut within: Vec<Id> = plain.node_ids().map(|(id, _)| id).filter(|id| (low..=high).contains(id)).collect();
+            within.sort();
+            prop_assert_eq!(roster.between(low, high).map(|at| roster.id_at(at)).collect::<Vec<_>>(), within);
+            for (id, _) in plain.node_ids() {
+                prop_assert_eq!(roster.between(id, id).len(), 1);
+            }
             prop_assert_eq!(roster.position(Id(key)), plain.node_ids().filter(|(id, _)| *id < Id(key)).count());
             for (id, _) in plain.node_ids() {
                 prop_assert_eq!(roster.position(id), plain.node_ids().filter(|(other, _)| *other < id).count());

@@ -133,8 +133,8 @@ impl RoutingTable {
         }
         // Beginning at a drawn place, the first that is allowed; a few tries will do.
         let start = (draw % count as u64) as usize;
-        let chosen =
-            roster.between(low, high).skip(start).chain(candidates.take(start)).take(8).find(|id| allowed(*id));
+        let place = |step: usize| candidates.start + (start + step) % count;
+        let chosen = (0..count.min(8)).map(|step| roster.id_at(place(step))).find(|id| allowed(*id));
         if let (Some(id), Err(at)) = (chosen, self.find(slot)) {
             self.insert(slot, at, Entry { id, heard: 0 });
         }
