@@ -131,6 +131,14 @@ enum OrgCommand {
     },
     /// Enrol a node: write its folder, and name it in the ring document.
     AddNode(AddNode),
+    /// Enrol a client: a program that asks the ring to store and find, and has no place on it.
+    AddClient {
+        /// The organisation's folder.
+        dir: PathBuf,
+        /// Folder for the client's key, certificate, and ring document.
+        #[arg(long, value_name = "DIR")]
+        client: PathBuf,
+    },
     /// Enrol a user whose gateway is a node enrolled before.
     AddUser(AddUser),
 }
@@ -293,6 +301,12 @@ fn org(command: OrgCommand) -> Result<(), CommandError> {
             println!("Next: epost org add-node {} --node NODE-DIR --listen IP:PORT", dir.display());
         }
         OrgCommand::AddNode(arguments) => add_node(&arguments)?,
+        OrgCommand::AddClient { dir, client } => {
+            let mut organisation = OrganisationFolder::open(&dir)?;
+            let id = organisation.add_client(&client)?;
+            println!("Enrolled client {id:?}; its folder is {}.", client.display());
+            println!("{} is to be copied over ring.epost of the nodes.", dir.join("ring.epost").display());
+        }
         OrgCommand::AddUser(arguments) => add_user(&arguments)?,
     }
     Ok(())
@@ -377,6 +391,7 @@ mod tests {
             "epost status --json --dir x",
             "epost org init org --domain epost.test",
             "epost org add-node org --node n1 --listen 10.0.0.1:4100 --weight 4",
+            "epost org add-client org --client c1",
             "epost store verify node1/store",
             "epost store stats --json node1/store",
             "epost store scrub node1/store --mib-per-s 50",

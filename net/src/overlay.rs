@@ -145,12 +145,17 @@ impl Overlay {
 
     fn receive(&mut self, now: Micros, from: Id, message: Message, out: &mut Actions) {
         let mut turn = Turn { now, site: &mut self.site, out };
-        if from != turn.site.me {
-            if !turn.site.roster.contains(from) {
-                self.stranger_speaks(now, from, message, out);
-                return;
+        if turn.site.roster.contains(from) {
+            if from != turn.site.me {
+                self.pastry.heard(&mut turn, from);
             }
-            self.pastry.heard(&mut turn, from);
+        } else if !turn.site.roster.is_client(from) {
+            return self.stranger_speaks(now, from, message, out);
+        } else if let Body::Ping(_) = message.body {
+            let presence = self.pastry.presence(&turn);
+            return turn.send(from, message.request, Body::Pong(presence));
+        } else if !is_for_clients(&message.body) {
+            return turn.count(Metric::Unexpected);
         }
         let Message { request, body } = message;
         match body {
@@ -316,6 +321,14 @@ impl Overlay {
             },
         }
     }
+}
+
+/// What a client may ask of a node, besides how it is. All else is said among those with a place on the ring.
+fn is_for_clients(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::Insert(..) | Body::Store(..) | Body::Fetch(_) | Body::Extend(_) | Body::RingRequest(_) | Body::Tell(_)
+    )
 }
 
 impl Machine for Overlay {

@@ -136,7 +136,7 @@ pub struct Member {
     /// Drawn by the CA at enrolment and kept for the host's life: it fixes the host's node ids.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub nonce: [u8; 16],
-    /// `address:port` of the host's QUIC endpoint.
+    /// `address:port` of the host's QUIC endpoint; empty for a client.
     #[n(1)]
     pub host: String,
     /// Who runs it.
@@ -163,6 +163,18 @@ pub enum MemberState {
     /// Declared dead by the CA; counts in no quorum.
     #[n(2)]
     Dead,
+    /// Asks others to store, find and keep, and does nothing for them: it has no place on the ring. It is never dialled; what
+    /// it asks is answered on the connection that it has made.
+    #[n(3)]
+    Client,
+}
+
+impl MemberState {
+    /// Whether a member has places on the ring: it is known to its neighbours, and routed through.
+    #[must_use]
+    pub fn has_place(self) -> bool {
+        matches!(self, MemberState::Active | MemberState::Draining)
+    }
 }
 
 /// A certificate that is no longer good.
@@ -223,9 +235,9 @@ impl RingDocument {
         Id(id)
     }
 
-    /// Every virtual node id with the index of its host in `members`, dead hosts left out.
+    /// Every virtual node id that has a place on the ring, with the index of its host in `members`.
     pub fn node_ids(&self) -> impl Iterator<Item = (Id, usize)> + '_ {
-        self.members.iter().enumerate().filter(|(_, m)| m.state != MemberState::Dead).flat_map(move |(host, member)| {
+        self.members.iter().enumerate().filter(|(_, m)| m.state.has_place()).flat_map(move |(host, member)| {
             (0..member.weight).map(move |index| (RingDocument::node_id(&self.ring, &member.nonce, index), host))
         })
     }

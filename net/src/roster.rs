@@ -26,6 +26,8 @@ pub struct Roster {
     ring: RingDocument,
     document: Bytes,
     seats: Vec<Seat>,
+    /// Ids of clients, sorted.
+    clients: Vec<Id>,
 }
 
 impl Roster {
@@ -34,7 +36,7 @@ impl Roster {
     #[must_use]
     pub fn new(ring: RingDocument, document: Bytes) -> Roster {
         let mut seats = Vec::new();
-        for (host, member) in ring.members.iter().enumerate().filter(|(_, m)| m.state != MemberState::Dead) {
+        for (host, member) in ring.members.iter().enumerate().filter(|(_, m)| m.state.has_place()) {
             for index in 0..member.weight {
                 let id = RingDocument::node_id(&ring.ring, &member.nonce, index);
                 seats.push(Seat { id, host: Host(host as u32), index, active: member.state == MemberState::Active });
@@ -42,7 +44,13 @@ impl Roster {
         }
         seats.sort_by_key(|seat| seat.id);
         seats.dedup_by_key(|seat| seat.id);
-        Roster { ring, document, seats }
+        let clients =
+            ring.members.iter().filter(|member| member.state == MemberState::Client).flat_map(|member| {
+                (0..member.weight).map(|index| RingDocument::node_id(&ring.ring, &member.nonce, index))
+            });
+        let mut clients: Vec<Id> = clients.collect();
+        clients.sort();
+        Roster { ring, document, seats, clients }
     }
 
     /// Reads a signed ring document and arranges it.
@@ -66,7 +74,7 @@ impl Roster {
         &self.document
     }
 
-    /// How many node ids are certified and not dead.
+    /// How many node ids have a place on the ring.
     #[must_use]
     pub fn len(&self) -> usize {
         self.seats.len()
@@ -83,10 +91,16 @@ impl Roster {
         self.seats.iter().map(|seat| seat.id)
     }
 
-    /// Whether this id is certified and not dead.
+    /// Whether this id is certified for a place on the ring.
     #[must_use]
     pub fn contains(&self, id: Id) -> bool {
         self.seat(id).is_some()
+    }
+
+    /// Whether this id is a client's: it may ask, and has no place on the ring.
+    #[must_use]
+    pub fn is_client(&self, id: Id) -> bool {
+        self.clients.binary_search(&id).is_ok()
     }
 
     /// The host behind an id.
@@ -236,7 +250,8 @@ mod tests {
             host: String::new(),
             organisation: String::new(),
             weight: *weight,
-            state: [MemberState::Active, MemberState::Draining, MemberState::Dead][usize::from(*state)],
+            state: [MemberState::Active, MemberState::Draining, MemberState::Dead, MemberState::Client]
+                [usize::from(*state)],
         });
         RingDocument {
             ring: [1; 16],
@@ -250,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_plain_document(hosts in prop::collection::vec((1u16..4, 0u8..3), 0..12), key: [u8; 20], other: [u8; 20]) {
+        fn agrees_with_the_plain_document(hosts in prop::collection::vec((1u16..4, 0u8..4), 0..12), key: [u8; 20], other: [u8; 20]) {
             let plain = ring(hosts);
             let roster = Roster::new(plain.clone(), Bytes::new());
             for count in [1, 3, 5, 20] {
@@ -266,7 +281,13 @@ mod tests {
             prop_assert_eq!(roster.clockwise_from(Id(key)).collect::<Vec<_>>(), all.clone());
             all.reverse();
             prop_assert_eq!(roster.counter_clockwise_from(Id(key)).collect::<Vec<_>>(), all);
-            prop_assert!(!roster.contains(Id(key)));
+            prop_assert!(!roster.contains(Id(key)) && !roster.is_client(Id(key)));
+            for (host, member) in plain.members.iter().enumerate() {
+                for id in (0..member.weight).map(|index| RingDocument::node_id(&plain.ring, &member.nonce, index)) {
+                    prop_assert_eq!(roster.is_client(id), member.state == MemberState::Client);
+                    prop_assert_eq!(roster.contains(id), plain.node_ids().any(|(other, at)| (other, at) == (id, host)));
+                }
+            }
             let (low, high) = (Id(key).min(Id(other)), Id(key).max(Id(other)));
             let mut within: Vec<Id> = plain.node_ids().map(|(id, _)| id).filter(|id| (low..=high).contains(id)).collect();
             within.sort();

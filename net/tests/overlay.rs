@@ -5,11 +5,14 @@
 use bytes::Bytes;
 use net::id::{Id, Key, Kind};
 use net::limits::SECOND;
-use net::machine::{Action, Command, Metric, Reply};
+use net::machine::{Action, Actions, Command, Event, Machine, Metric, Reply};
 use net::overlay::Overlay;
 use net::ring::{MemberState, Parameters, RingError};
 use net::sim::{Dice, Founding, Weather, World, leaf_set_faults};
-use net::wire::Body;
+use net::wire::{
+    Body, Fetch, LeafSetGossip, ListingRole, Message, Place, Presence, Purpose, RangeDigest, RangeListing, Route, Row,
+    Scope,
+};
 
 fn ring(seed: u64, count: usize, weather: Weather) -> (Founding, World<Overlay>) {
     println!("seed {seed}, {count} nodes");
@@ -229,5 +232,65 @@ fn five_nodes_start_one_by_one_and_survive_kills() {
     for (at, key) in keys.iter().enumerate() {
         let reply = world.ask(at % 5, Command::Lookup { key: *key });
         assert!(matches!(reply, Some(Reply::Found { .. })), "{at}: {reply:?}");
+    }
+}
+
+#[test]
+fn a_client_is_answered_and_has_no_place() {
+    let founding =
+        Founding::new(12, 2, Parameters::DEFAULT).amended(|ring| ring.members[1].state = MemberState::Client);
+    let (node, client, stranger) = (founding.ids()[0], founding.ids()[1], Id([7; 20]));
+    let mut overlay = founding.overlay(node, 1, Vec::new());
+    let mut out = Actions::default();
+    overlay.handle(World::<Overlay>::GENESIS, Event::Boot, &mut out);
+    assert!(overlay.status().ready, "the client is nobody to wait for");
+    let mut say = |from: Id, body: Body| {
+        out.drain().for_each(drop);
+        let event = Event::Message { from, message: Message { request: 9, body } };
+        overlay.handle(World::<Overlay>::GENESIS + SECOND, event, &mut out);
+        assert!(overlay.status().leaf_set.is_empty() && overlay.status().routing_entries == 0);
+        out.drain().filter(|action| !matches!(action, Action::Arm { .. })).collect::<Vec<_>>()
+    };
+    let is_refused = |actions: &[Action]| matches!(actions, [Action::Metric { metric: Metric::Unexpected, amount: 1 }]);
+
+    let scope = Scope { ring: founding.ring.ring, epoch: founding.ring.epoch };
+    let value = Bytes::from_static(b"a block");
+    let key = Key::of(Kind::Content, &value);
+    let asked = [
+        Body::Fetch(Fetch { scope, key }),
+        Body::Insert(Place { scope, key, expiry: 1_800_000_000 }, value.clone()),
+        Body::Tell(value),
+    ];
+    for body in asked {
+        let actions = say(client, body.clone());
+        let is_begun = |action: &Action| {
+            matches!(action, Action::Storage { .. } | Action::Compute { .. } | Action::Deliver { .. })
+        };
+        assert!(matches!(&actions[..], [action] if is_begun(action)), "{actions:?}");
+        assert!(is_refused(&say(stranger, body)), "a stranger is not heard");
+    }
+    let presence = Presence { ready: true, epoch: scope.epoch, booted: 1 };
+    let actions = say(client, Body::Ping(presence));
+    assert!(
+        matches!(&actions[..], [Action::Send { to, message }] if *to == client && matches!(message.body, Body::Pong(_)))
+    );
+
+    let gossip = LeafSetGossip { presence, members: vec![client], departed: vec![node], wants_answer: true };
+    let route = Route { target: node, origin: client, question: 1, hops: 0, purpose: Purpose::Join };
+    let digest = RangeDigest { scope, from: node, to: client, count: 0, content: [0; 16], leases: [0; 16] };
+    let listing = RangeListing { scope, from: node, to: client, entries: vec![], role: ListingRole::Orphans };
+    let others = [
+        Body::Pong(presence),
+        Body::LeafSet(gossip),
+        Body::Row(Row { row: 0, entries: vec![client] }),
+        Body::Route(route),
+        Body::HopAck,
+        Body::RangeDigest(digest),
+        Body::RangeListing(listing),
+        Body::RingDocument(founding.document()),
+    ];
+    for body in others {
+        let actions = say(client, body.clone());
+        assert!(is_refused(&actions), "{body:?}: {actions:?}");
     }
 }

@@ -194,6 +194,20 @@ impl OrganisationFolder {
         Ok(enrolled.node_id)
     }
 
+    /// Enrols a client of the ring, a program of whatever make, in a new folder: its key and certificate, the authority's
+    /// certificate, the ring document.
+    pub fn add_client(&mut self, folder: &Path) -> Result<net::id::Id, OrganisationFolderError> {
+        let enrolled = organisation::enrol_client(&self.authority, &self.document, now_s(), &mut entropy()?)?;
+        make_folder(folder)?;
+        write_new(&folder.join("client.key"), &enrolled.private_key, true)?;
+        write_new(&folder.join("client.crt"), &enrolled.certificate, false)?;
+        write_new(&folder.join("authority.crt"), self.authority.certificate(), false)?;
+        write_new(&folder.join("ring.epost"), &enrolled.document, false)?;
+        replace(&self.path.join("ring.epost"), &enrolled.document)?;
+        self.document = enrolled.document;
+        Ok(enrolled.node_id)
+    }
+
     /// Gives nodes other addresses: in a new ring document first, then in each node's own files.
     pub fn move_nodes(&mut self, moves: &[NodeMove]) -> Result<(), OrganisationFolderError> {
         let mut nonces = Vec::new();

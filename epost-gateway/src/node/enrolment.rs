@@ -66,6 +66,12 @@ pub enum EnrolmentError {
         /// The ring document.
         path: PathBuf,
     },
+    /// The ring document lists this host as a client.
+    #[error("{path} lists this node as a client, which has no place on the ring: enrol a node, and use its folder")]
+    Client {
+        /// The ring document.
+        path: PathBuf,
+    },
     /// The certificate stands for fewer node ids than the ring document gives this host: peers would refuse the others.
     #[error(
         "{path} stands for {certified} node ids, the ring document lists {listed}: have it renewed by the organisation"
@@ -125,7 +131,11 @@ impl Enrolment {
             .map_err(|reason| EnrolmentError::Ring { path: node.ring.clone(), reason })?;
         let directory = Arc::new(Directory::new(Arc::new(ring), authority));
         let member = directory.host(&certificate.nonce).filter(|_| certificate.ring == directory.document().ring);
-        let weight = member.ok_or_else(|| EnrolmentError::NotMember { path: node.ring.clone() })?.ids.len();
+        let member = member.ok_or_else(|| EnrolmentError::NotMember { path: node.ring.clone() })?;
+        if !member.has_place {
+            return Err(EnrolmentError::Client { path: node.ring.clone() });
+        }
+        let weight = member.ids.len();
         if weight > usize::from(certificate.weight) {
             let (path, certified) = (node.certificate.clone(), certificate.weight);
             return Err(EnrolmentError::Underweight { path, certified, listed: weight });

@@ -122,21 +122,42 @@ pub fn enrol_node(
         return Err(OrganisationError::BadWeight);
     }
     check_host(host)?;
+    enrol(authority, document, host, weight, MemberState::Active, now, entropy)
+}
+
+/// Enrols a client: a program that has no place on the ring, and asks those that do.
+///
+/// # Errors
+/// [`OrganisationError`]; nothing has changed then.
+pub fn enrol_client(
+    authority: &Authority,
+    document: &[u8],
+    now: Seconds,
+    entropy: &mut Entropy,
+) -> Result<EnrolledNode, OrganisationError> {
+    enrol(authority, document, "", 1, MemberState::Client, now, entropy)
+}
+
+fn enrol(
+    authority: &Authority,
+    document: &[u8],
+    host: &str,
+    weight: u16,
+    state: MemberState,
+    now: Seconds,
+    entropy: &mut Entropy,
+) -> Result<EnrolledNode, OrganisationError> {
     let nonce: [u8; 16] = entropy.draw();
     let document = changed(authority, document, |ring| {
         if ring.members.len() >= MEMBERS_MAX {
             return Err(OrganisationError::TooManyMembers);
         }
-        if ring.members.iter().any(|member| member.host == host && member.state != MemberState::Dead) {
+        let is_taken = |member: &Member| member.state.has_place() && member.host == host;
+        if state.has_place() && ring.members.iter().any(is_taken) {
             return Err(OrganisationError::HostTaken);
         }
-        ring.members.push(Member {
-            nonce,
-            host: host.to_owned(),
-            organisation: authority.organisation().to_owned(),
-            weight,
-            state: MemberState::Active,
-        });
+        let (host, organisation) = (host.to_owned(), authority.organisation().to_owned());
+        ring.members.push(Member { nonce, host, organisation, weight, state });
         Ok(())
     })?;
     let ring = RingDocument::decode_verified(&document, &authority.public_key())?.ring;
@@ -261,8 +282,7 @@ pub fn set_host(
 ) -> Result<Bytes, OrganisationError> {
     check_host(host)?;
     changed(authority, document, |ring| {
-        let is_taken =
-            |member: &Member| member.nonce != nonce && member.host == host && member.state != MemberState::Dead;
+        let is_taken = |member: &Member| member.nonce != nonce && member.host == host && member.state.has_place();
         if ring.members.iter().any(is_taken) {
             return Err(OrganisationError::HostTaken);
         }

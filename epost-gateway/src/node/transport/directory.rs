@@ -19,6 +19,8 @@ pub struct Host {
     pub address: String,
     /// Its virtual node ids, by index; never empty.
     pub ids: Vec<Id>,
+    /// Whether it is a node. A client is let in and answered, and never dialled.
+    pub has_place: bool,
 }
 
 impl Host {
@@ -57,7 +59,8 @@ impl Directory {
             let id = |index| RingDocument::node_id(&document.ring, &member.nonce, index);
             let ids: Vec<Id> = (0..member.weight).map(id).collect();
             assert!(!ids.is_empty(), "a verified ring document has no member of weight 0");
-            let host = Arc::new(Host { nonce: member.nonce, address: member.host.clone(), ids });
+            let has_place = member.state.has_place();
+            let host = Arc::new(Host { nonce: member.nonce, address: member.host.clone(), ids, has_place });
             for (index, id) in (0..member.weight).zip(&host.ids) {
                 seats.insert(*id, Seat { host: host.clone(), index });
             }

@@ -270,7 +270,7 @@ mod tests {
 
     fn peer() -> Peer {
         let ids = vec![net::id::Id([1; 20])];
-        Peer::new(Arc::new(Host { nonce: [1; 16], address: "127.0.0.1:1".into(), ids }))
+        Peer::new(Arc::new(Host { nonce: [1; 16], address: "127.0.0.1:1".into(), ids, has_place: true }))
     }
 
     fn frame(bytes: usize) -> Frame {

@@ -238,7 +238,7 @@ impl Shared {
     }
 
     async fn dial(self: &Arc<Self>, peer: &Arc<Peer>, class: Class) -> Result<(), DialError> {
-        if peer.is_banned() || !peer.may_dial() {
+        if !peer.host.has_place || peer.is_banned() || !peer.may_dial() {
             return Err(DialError::NotNow);
         }
         let _permit = self.dials.acquire().await.map_err(|_| DialError::NotNow)?;
