@@ -1,4 +1,4 @@
-//! The overlay thread: one machine, fed with events, its actions carried out.
+//! The overlay threads: machines, fed with events, their actions carried out.
 //!
 //! ```text
 //!   network ──▶ messages ─┐                              ┌─▶ Transport      (Send)
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What an overlay thread works with.
+/// What an overlay thread has for one machine.
 pub(super) struct Driver<M> {
     /// Which of the host's node ids the machine has.
     pub index: u16,
@@ -99,37 +99,66 @@ struct Running<M> {
     computed: VecDeque<(OpId, ComputeResult)>,
     replies: BTreeMap<RequestId, Option<oneshot::Sender<Reply>>>,
     next_request: u64,
+    /// Whether the last look into the queues found something.
+    is_busy: bool,
 }
 
-impl<M: Machine> Driver<M> {
-    /// Runs until the inbox is told to stop, or the engine has ended by itself, which ends the node. Callers still waiting then see their reply channel closed.
-    pub(super) fn run(self) {
-        let mut running = Running {
-            driver: self,
+/// Runs the machines of one thread until they are told to stop, or the engine has ended by itself, which ends the node.
+/// Callers still waiting then see their reply channel closed.
+pub(super) fn run<M: Machine>(drivers: Vec<Driver<M>>) {
+    assert!(!drivers.is_empty(), "a thread without machines would never be woken");
+    let mut machines: Vec<Running<M>> = drivers.into_iter().map(Running::new).collect();
+    machines.iter_mut().for_each(|machine| machine.handle(Event::Boot));
+    while !machines.iter().any(|machine| machine.driver.inbox.is_stopping()) {
+        let mut worked = false;
+        for machine in &mut machines {
+            worked |= machine.has_work() && machine.turn();
+        }
+        if !worked {
+            let next = machines.iter_mut().map(Running::next_due).min().unwrap_or(Micros::MAX);
+            let first = &machines[0].driver;
+            let time = Duration::from_micros(next.saturating_sub(first.clock.now()));
+            first.inbox.sleep(time.min(SLEEP_TIME));
+        }
+        if machines.iter().any(|machine| machine.driver.storage.has_ended()) {
+            tracing::error!("the store has ended by itself");
+            break;
+        }
+    }
+    for machine in &machines {
+        // Their callers see the reply channel closed, as those already given to the machine do.
+        while machine.driver.inbox.next_order().is_some() {}
+    }
+}
+
+impl<M: Machine> Running<M> {
+    fn new(driver: Driver<M>) -> Running<M> {
+        Running {
+            driver,
             actions: Actions::default(),
             timers: Timers::default(),
             computed: VecDeque::new(),
             replies: BTreeMap::new(),
             next_request: 0,
-        };
-        running.handle(Event::Boot);
-        while !running.driver.inbox.is_stopping() {
-            if !running.turn() {
-                running.sleep();
-            }
-            if running.driver.storage.has_ended() {
-                tracing::error!("the store has ended by itself");
-                break;
-            }
+            is_busy: true,
         }
-        // Their callers see the reply channel closed, as those already given to the machine do.
-        while running.driver.inbox.next_order().is_some() {}
     }
-}
 
-impl<M: Machine> Running<M> {
+    /// Whether it is worth looking into the queues: there was something at the last look, something has come since, a timer
+    /// is due, or the store's own chores are this machine's to begin.
+    fn has_work(&mut self) -> bool {
+        let is_rung = self.driver.inbox.take_rung();
+        let has_chores = self.driver.sweeper.is_some() || self.driver.scrubber.is_some();
+        is_rung || self.is_busy || has_chores || self.timers.first().is_some_and(|at| at <= self.driver.clock.now())
+    }
+
     /// Gives each queue its turn. False if there was nothing to do.
     fn turn(&mut self) -> bool {
+        self.is_busy = self.look();
+        self.is_busy
+    }
+
+    fn look(&mut self) -> bool {
         let mut worked = self.due_turn();
         for _ in 0..TURN {
             let Some((op, result)) = self.driver.storage.poll() else { break };
@@ -185,13 +214,11 @@ impl<M: Machine> Running<M> {
         worked
     }
 
-    fn sleep(&mut self) {
-        let now = self.driver.clock.now();
-        let sweep = self.driver.sweeper.as_ref().map(Sweeper::next);
-        let next = self.timers.first().into_iter().chain(sweep).min().unwrap_or(Micros::MAX);
-        let time = Duration::from_micros(next.saturating_sub(now)).min(SLEEP_TIME);
+    /// When the next timer or sweep is due.
+    fn next_due(&mut self) -> Micros {
         self.driver.counters.storage_waiting.set(self.driver.storage.waiting() as u64);
-        self.driver.inbox.sleep(time);
+        let sweep = self.driver.sweeper.as_ref().map(Sweeper::next);
+        self.timers.first().into_iter().chain(sweep).min().unwrap_or(Micros::MAX)
     }
 
     fn take_order(&mut self, order: Order) {

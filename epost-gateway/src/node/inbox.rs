@@ -1,4 +1,7 @@
-//! What waits for one overlay thread: bounded queues in, one alarm that wakes it.
+//! What waits for one machine: bounded queues in, and the alarm that wakes its overlay thread.
+//!
+//! A thread that has several machines has one alarm for all of them; each inbox remembers whether it has been rung, so that the
+//! thread looks only where something has come. What may wait for a host is the same however many machines it has.
 //!
 //! Four kinds of thread fill an inbox: the network's, callers with commands, compute workers, and the engine's shards
 //! (whose completions wait in the engine's port; they only ring the alarm). A full queue drops what comes, counted, or
@@ -7,7 +10,8 @@
 //! The alarm costs a system call only when the thread sleeps, so a burst of events wakes it once.
 
 use super::limits::{
-    COMMAND_BYTES_MAX, COMMANDS_MAX, COMPUTE_UNDER_WAY_MAX, EVENT_BYTES_MAX, EVENTS_MAX, PEER_EVENTS_MAX, SLEEP_TIME,
+    COMMAND_BYTES_MAX, COMMANDS_MAX, COMPUTE_UNDER_WAY_MAX, EVENT_BYTES_MAX, EVENTS_MAX, EVENTS_MIN, PEER_EVENTS_MAX,
+    SLEEP_TIME, WEIGHT_MAX,
 };
 use super::status::{Counter, Registry};
 use super::transport::Receiver;
@@ -40,61 +44,77 @@ impl Order {
     }
 }
 
-/// What waits for one overlay thread.
+/// Bytes that wait for all machines of a host.
+#[derive(Default)]
+struct Waiting {
+    message_bytes: AtomicUsize,
+    order_bytes: AtomicUsize,
+}
+
+/// What waits for one machine.
 pub(super) struct Inbox {
     messages: ArrayQueue<(Id, Message)>,
-    message_bytes: AtomicUsize,
     peers: ArrayQueue<Event>,
     orders: ArrayQueue<Order>,
-    order_bytes: AtomicUsize,
+    all: Arc<Waiting>,
     computed: ArrayQueue<(OpId, ComputeResult)>,
     /// Computations given to the workers whose results have not been taken yet; `computed` has a place for each.
     computing: AtomicUsize,
     stopping: AtomicBool,
-    alarm: Alarm,
+    /// Whether something has come since the thread last looked.
+    rung: AtomicBool,
+    alarm: Arc<Alarm>,
     messages_full: Counter,
     peers_full: Counter,
 }
 
 impl Inbox {
-    pub(super) fn new(registry: &Registry) -> Inbox {
+    /// One for each of a host's `ids` node ids, by index, whose machines are dealt out to `threads` threads in turn.
+    pub(super) fn of_host(ids: usize, threads: usize, registry: &Registry) -> Vec<Arc<Inbox>> {
+        assert!((1..=WEIGHT_MAX).contains(&ids) && (1..=ids).contains(&threads));
+        let all = Arc::new(Waiting::default());
+        let alarms: Vec<Arc<Alarm>> = (0..threads).map(|_| Arc::default()).collect();
+        (0..ids).map(|id| Arc::new(Inbox::new(ids, alarms[id % threads].clone(), all.clone(), registry))).collect()
+    }
+
+    fn new(ids: usize, alarm: Arc<Alarm>, all: Arc<Waiting>, registry: &Registry) -> Inbox {
         Inbox {
-            messages: ArrayQueue::new(EVENTS_MAX),
-            message_bytes: AtomicUsize::new(0),
-            peers: ArrayQueue::new(PEER_EVENTS_MAX),
+            messages: ArrayQueue::new((EVENTS_MAX / ids).max(EVENTS_MIN)),
+            peers: ArrayQueue::new((PEER_EVENTS_MAX / ids).max(EVENTS_MIN)),
             orders: ArrayQueue::new(COMMANDS_MAX),
-            order_bytes: AtomicUsize::new(0),
+            all,
             computed: ArrayQueue::new(COMPUTE_UNDER_WAY_MAX),
             computing: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
-            alarm: Alarm::default(),
-            messages_full: registry.drops("overlay thread's message queue full"),
-            peers_full: registry.drops("overlay thread's peer event queue full"),
+            rung: AtomicBool::new(false),
+            alarm,
+            messages_full: registry.drops("machine's message queue full"),
+            peers_full: registry.drops("machine's peer event queue full"),
         }
     }
 
     /// Takes in a message from a peer, or drops it.
     pub(super) fn message(&self, from: Id, message: Message) {
         let bytes = weight(&message);
-        let waiting = self.message_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = self.all.message_bytes.fetch_add(bytes, Ordering::Relaxed);
         if waiting + bytes > EVENT_BYTES_MAX || self.messages.push((from, message)).is_err() {
-            self.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.all.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return self.messages_full.increment();
         }
-        self.alarm.ring();
+        self.ring();
     }
 
     pub(super) fn next_message(&self) -> Option<(Id, Message)> {
         let (from, message) = self.messages.pop()?;
         let bytes = weight(&message);
-        let waiting = self.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let waiting = self.all.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
         assert!(waiting >= bytes);
         Some((from, message))
     }
 
     fn peer(&self, event: Event) {
         match self.peers.push(event) {
-            Ok(()) => self.alarm.ring(),
+            Ok(()) => self.ring(),
             Err(_) => self.peers_full.increment(),
         }
     }
@@ -106,11 +126,11 @@ impl Inbox {
     /// Takes in a command; gives it back when there are too many.
     pub(super) fn order(&self, order: Order) -> Result<(), Order> {
         let bytes = order.object_bytes();
-        let waiting = self.order_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = self.all.order_bytes.fetch_add(bytes, Ordering::Relaxed);
         let pushed = if waiting + bytes > COMMAND_BYTES_MAX { Err(order) } else { self.orders.push(order) };
         match &pushed {
-            Ok(()) => self.alarm.ring(),
-            Err(_) => drop(self.order_bytes.fetch_sub(bytes, Ordering::Relaxed)),
+            Ok(()) => self.ring(),
+            Err(_) => drop(self.all.order_bytes.fetch_sub(bytes, Ordering::Relaxed)),
         }
         pushed
     }
@@ -118,7 +138,7 @@ impl Inbox {
     pub(super) fn next_order(&self) -> Option<Order> {
         let order = self.orders.pop()?;
         let bytes = order.object_bytes();
-        let waiting = self.order_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let waiting = self.all.order_bytes.fetch_sub(bytes, Ordering::Relaxed);
         assert!(waiting >= bytes);
         Some(order)
     }
@@ -141,7 +161,7 @@ impl Inbox {
     pub(super) fn computed(&self, op: OpId, result: ComputeResult) {
         let pushed = self.computed.push((op, result));
         assert!(pushed.is_ok(), "a place was taken for every computation under way");
-        self.alarm.ring();
+        self.ring();
     }
 
     pub(super) fn next_computed(&self) -> Option<(OpId, ComputeResult)> {
@@ -152,21 +172,28 @@ impl Inbox {
 
     /// Wakes the thread: something waits for it elsewhere.
     pub(super) fn ring(&self) {
+        self.rung.store(true, Ordering::SeqCst);
         self.alarm.ring();
+    }
+
+    /// Whether something has come since this was last asked. Asked before looking, so that what comes meanwhile is seen at the
+    /// next look.
+    pub(super) fn take_rung(&self) -> bool {
+        self.rung.swap(false, Ordering::SeqCst)
     }
 
     /// Tells the thread to end.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.alarm.ring();
+        self.ring();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Sleeps until something arrives, at most `time`. Only the thread that owns the inbox calls it, after it has found
-    /// nothing to do.
+    /// Sleeps until something arrives here or for another machine of the thread, at most `time`. Only that thread calls it,
+    /// after it has found nothing to do.
     pub(super) fn sleep(&self, time: Duration) {
         self.alarm.sleep(time.min(SLEEP_TIME));
     }
@@ -233,7 +260,7 @@ impl Alarm {
     /// Sleeps until it is rung, or has been since the last sleep; at most `time`. May wake for no reason.
     fn sleep(&self, time: Duration) {
         let sleeper = self.sleeper.get_or_init(std::thread::current);
-        assert_eq!(sleeper.id(), std::thread::current().id(), "an inbox has one owner");
+        assert_eq!(sleeper.id(), std::thread::current().id(), "an alarm has one sleeper");
         self.asleep.store(true, Ordering::SeqCst);
         if !self.rung.swap(false, Ordering::SeqCst) {
             std::thread::park_timeout(time);
@@ -256,7 +283,7 @@ mod tests {
 
     #[test]
     fn every_message_pushed_is_taken() {
-        let inbox = Arc::new(Inbox::new(&Registry::default()));
+        let inbox = Inbox::of_host(1, 1, &Registry::default()).remove(0);
         let pushers: Vec<_> = (0..4u8)
             .map(|i| {
                 let inbox = inbox.clone();
@@ -283,7 +310,7 @@ mod tests {
         for pusher in pushers {
             pusher.join().unwrap();
         }
-        assert_eq!(inbox.message_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(inbox.all.message_bytes.load(Ordering::Relaxed), 0);
     }
 
     /// As with the engine's port: an item is put in a place the alarm knows nothing of, then the alarm is rung; the next
@@ -321,7 +348,7 @@ mod tests {
     #[test]
     fn a_flood_is_dropped_and_counted() {
         let registry = Registry::default();
-        let inbox = Inbox::new(&registry);
+        let inbox = Inbox::of_host(1, 1, &registry).remove(0);
         for _ in 0..EVENTS_MAX + 10 {
             inbox.message(Id::default(), tell(0));
         }

@@ -75,17 +75,19 @@ pub const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
 
 // The overlay thread.
 
-/// Node ids one host may have: each is a machine on a thread of its own.
-pub const WEIGHT_MAX: usize = 16;
-/// Messages from peers that wait for the overlay thread.
+/// Node ids one host may have: each is a machine, and as many threads as there are processors share them.
+pub const WEIGHT_MAX: usize = 64;
+/// Messages from peers that wait for all machines of a host; each has an equal share.
 pub const EVENTS_MAX: usize = 8192;
-/// Connections made and lost that wait for the overlay thread to hear of them.
+/// The least such share, also of what follows.
+pub const EVENTS_MIN: usize = 512;
+/// Connections made and lost that wait for machines to hear of them.
 pub const PEER_EVENTS_MAX: usize = 8192;
-/// Bytes of messages from peers that wait for the overlay thread.
+/// Bytes of messages from peers that wait for all machines.
 pub const EVENT_BYTES_MAX: usize = 256 << 20;
-/// Commands of this process that wait for the overlay thread.
+/// Commands of this process that wait for one machine.
 pub const COMMANDS_MAX: usize = 1024;
-/// Bytes of objects in commands that wait for the overlay thread.
+/// Bytes of objects in commands that wait for all machines.
 pub const COMMAND_BYTES_MAX: usize = 256 << 20;
 /// Commands the machine has accepted and not yet replied to.
 pub const COMMANDS_UNDER_WAY_MAX: usize = 4096;
@@ -165,7 +167,8 @@ const _: () = {
     assert!(net::limits::PAYLOAD_BYTES_MAX * 2 <= COMMAND_BYTES_MAX);
     assert!(net::limits::PAYLOAD_BYTES_MAX * 2 <= STORAGE_BYTES_MAX);
     assert!(DELIVERY_BYTES_MAX <= net::limits::PAYLOAD_BYTES_MAX);
-    assert!(TURN < EVENTS_MAX && TURN < COMMANDS_MAX);
+    assert!(EVENTS_MIN <= EVENTS_MAX && EVENTS_MIN <= PEER_EVENTS_MAX);
+    assert!(TURN < EVENTS_MIN && TURN < COMMANDS_MAX);
     assert!(COMMANDS_MAX <= COMMANDS_UNDER_WAY_MAX);
     assert!(STORAGE_UNDER_WAY_MAX <= STORAGE_WAITING_MAX);
     assert!(STORAGE_UNDER_WAY_MAX <= engine::limits::MAILBOX, "the engine gives each port what it asks for");

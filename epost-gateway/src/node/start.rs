@@ -3,7 +3,7 @@
 
 use super::clock::Clock;
 use super::compute::Workshop;
-use super::driver::{Counters, Driver};
+use super::driver::{self, Counters, Driver};
 use super::inbox::{Inbox, Switchboard};
 use super::limits::{DELIVERIES_MAX, READY_POLL_TIME, STATUS_POLL_TIME, STORAGE_UNDER_WAY_MAX};
 use super::readiness::Pending;
@@ -44,7 +44,7 @@ impl Node {
         let (authority, grace_s) = (enrolment.authority, enrolment.directory.document().parameters.grace_s);
         let roster = Arc::new(Roster::decode(enrolment.document.clone(), &authority)?);
         let admission = Arc::new(Admission::new(enrolment.directory.clone(), &registry));
-        let inboxes: Vec<Arc<Inbox>> = ids.iter().map(|_| Arc::new(Inbox::new(&registry))).collect();
+        let inboxes = Inbox::of_host(ids.len(), overlay_threads(ids.len()), &registry);
         let quic = open_quic(config, enrolment, &admission, &inboxes, &registry)?;
         let (ended, ending) = watch::channel(false);
         let ended = Arc::new(ended);
@@ -106,6 +106,11 @@ impl Node {
     }
 }
 
+/// As many as there are processors, and no more than there are machines.
+fn overlay_threads(machines: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(machines)
+}
+
 /// Tells that a thread has ended, in whatever way.
 pub(super) struct Ending(Arc<watch::Sender<bool>>);
 
@@ -139,20 +144,24 @@ struct Crew {
 }
 
 impl Crew {
-    /// Starts one thread per node id.
+    /// Starts the overlay threads, and deals the machines out to them as their inboxes were.
     fn start(
         self,
         ids: &[Id],
         inboxes: &[Arc<Inbox>],
         ended: &Arc<watch::Sender<bool>>,
     ) -> Result<Vec<JoinHandle<()>>, NodeError> {
-        let mut threads = Vec::with_capacity(ids.len());
+        let count = overlay_threads(ids.len());
+        let mut crews: Vec<Vec<Driver<Stack>>> = (0..count).map(|_| Vec::new()).collect();
         for (index, inbox) in (0u16..).zip(inboxes) {
-            let driver = self.driver(index, ids, inbox.clone());
+            crews[usize::from(index) % count].push(self.driver(index, ids, inbox.clone()));
+        }
+        let mut threads = Vec::with_capacity(count);
+        for (number, drivers) in crews.into_iter().enumerate() {
             let ending = Ending::new(ended);
-            let thread = std::thread::Builder::new().name(format!("overlay-{index}")).spawn(move || {
+            let thread = std::thread::Builder::new().name(format!("overlay-{number}")).spawn(move || {
                 let _ending = ending;
-                driver.run();
+                driver::run(drivers);
             });
             threads.push(thread.map_err(NodeError::Thread)?);
         }

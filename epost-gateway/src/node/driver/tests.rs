@@ -82,7 +82,7 @@ impl Bench {
         let (ended, ending) = watch::channel(false);
         let ended = Arc::new(ended);
         let (workshop, _) = Workshop::open(&admission, || Ending::new(&ended), &registry).unwrap();
-        let inbox = Arc::new(Inbox::new(&registry));
+        let inbox = Inbox::of_host(1, 1, &registry).remove(0);
         let wake = inbox.clone();
         let port = engine.port(64, Arc::new(move || wake.ring()));
         let (seen_sender, seen) = std_mpsc::channel();
@@ -107,7 +107,7 @@ impl Bench {
         let guard = Ending::new(&ended);
         let thread = std::thread::spawn(move || {
             let _guard = guard;
-            driver.run();
+            run(vec![driver]);
         });
         let thread = Some(thread);
         let bench =
@@ -304,7 +304,7 @@ fn results_that_nobody_takes_stop_no_worker() {
     let ended = Arc::new(ended);
     let admission = Arc::new(Admission::new(Arc::new(Directory::new(Arc::new(ring()), [0; 32])), &registry));
     let (workshop, workers) = Workshop::open(&admission, || Ending::new(&ended), &registry).unwrap();
-    let inbox = Arc::new(Inbox::new(&registry));
+    let inbox = Inbox::of_host(1, 1, &registry).remove(0);
     let (key, value) = content(COMPUTE_INLINE_BYTES_MAX + 1);
     let count = COMPUTE_UNDER_WAY_MAX as u64 + 1_000;
     let mut done = 0;
@@ -379,7 +379,7 @@ fn callers_get_their_reply_or_are_told_that_there_are_too_many() {
 
 #[test]
 fn orders_beyond_the_queue_are_given_back() {
-    let inbox = Inbox::new(&Registry::default());
+    let inbox = Inbox::of_host(1, 1, &Registry::default()).remove(0);
     let order = || Order { command: Command::Status, reply: None };
     for _ in 0..COMMANDS_MAX {
         assert!(inbox.order(order()).is_ok());
