@@ -1,7 +1,7 @@
 //! How fast it is, against what, on which disk: measurements that somebody else can repeat.
 //!
 //! `perf load engine` measures the storage engine beside a raw append-and-sync loop on the same disk; `perf load mail`
-//! measures mail through a running ring. Each prints a table for people (or JSON for machines) that names the
+//! measures mail through a running ring, `perf load net` what travels between two hosts, beside quinn alone. Each prints a table for people (or JSON for machines) that names the
 //! machine, the disk, the kernel and the commit, and writes it to `perf/record/` when asked to. `perf simulate` breaks the
 //! engine instead, on a simulated disk or by killing it, or runs the overlay in virtual time, and says what it covered; a
 //! violation is exit code 1. What is not here: rival stores (they would compile with ours). A measurement is no test: a
@@ -102,6 +102,14 @@ enum Load {
         #[arg(long)]
         epost: Option<PathBuf>,
     },
+    /// Messages between two hosts over loopback: latency, rate and bulk, beside quinn alone.
+    Net {
+        #[command(flatten)]
+        output: Output,
+        /// How often everything is measured.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
 }
 
 #[derive(Subcommand)]
@@ -190,8 +198,12 @@ fn measure(what: &Load) -> Result<(), LoadError> {
             rounds: *rounds,
             epost: epost.clone(),
         }),
+        Load::Net { rounds, .. } => load::net::measure(*rounds),
     };
-    let (Load::Engine { output, .. } | Load::Growth { output, .. } | Load::Mail { output, .. }) = what;
+    let (Load::Engine { output, .. }
+    | Load::Growth { output, .. }
+    | Load::Mail { output, .. }
+    | Load::Net { output, .. }) = what;
     let mut report = measured?;
     if let Some(note) = &output.note {
         report.note(note);

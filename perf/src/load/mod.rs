@@ -6,6 +6,7 @@
 pub(crate) mod engine;
 pub(crate) mod growth;
 pub(crate) mod mail;
+pub(crate) mod net;
 
 mod client;
 mod raw;
