@@ -56,6 +56,8 @@ impl Message {
             Body::LeafSet(gossip) => gossip.members.len() + gossip.departed.len(),
             Body::RowRequest(_) => 0,
             Body::Row(row) => row.entries.len(),
+            Body::Subscribe(_) | Body::Leave(_) | Body::Taken(_) => 0,
+            Body::Subscribed(subscribed) => subscribed.ids.len(),
             other if other.payload().len() > STREAM_PAYLOAD_BYTES_MAX => return Lane::Bulk,
             _ => return Lane::Stream,
         };

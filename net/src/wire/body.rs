@@ -63,6 +63,20 @@ pub enum Body {
     Tell(Bytes),
     /// 33: the application's answer, as the payload.
     Told(Bytes),
+    /// 40: the sender wants to be below the receiver in a group's tree, or to stay there.
+    Subscribe(Subscribe),
+    /// 41: whether it is.
+    Subscribed(Subscribed),
+    /// 42: the sender is no longer below the receiver in a group's tree.
+    Leave(Leave),
+    /// 43: what is published to a group, as the payload; on its way to the root, or down the tree.
+    Publication(Publication, Bytes),
+    /// 44: a message of a group has arrived and is seen to, or why not.
+    Taken(Taken),
+    /// 45: looks for one member of a group that takes the payload.
+    Anycast(Anycast, Bytes),
+    /// 46: how that ended, told to whoever asked.
+    AnycastAnswer(AnycastAnswer),
 }
 
 impl Body {
@@ -94,6 +108,13 @@ impl Body {
             Body::RangeListing(_) => 26,
             Body::Tell(_) => 32,
             Body::Told(_) => 33,
+            Body::Subscribe(_) => 40,
+            Body::Subscribed(_) => 41,
+            Body::Leave(_) => 42,
+            Body::Publication(..) => 43,
+            Body::Taken(_) => 44,
+            Body::Anycast(..) => 45,
+            Body::AnycastAnswer(_) => 46,
         }
     }
 
@@ -106,7 +127,9 @@ impl Body {
             | Body::Store(_, payload)
             | Body::FetchAnswer(_, payload)
             | Body::Tell(payload)
-            | Body::Told(payload) => payload.clone(),
+            | Body::Told(payload)
+            | Body::Publication(_, payload)
+            | Body::Anycast(_, payload) => payload.clone(),
             _ => Bytes::new(),
         }
     }
@@ -444,6 +467,143 @@ pub struct ListingEntry {
     pub expiry: u64,
 }
 
+/// Asks for a place below the receiver in a group's tree; asked again every so often, it keeps the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Subscribe {
+    /// The group.
+    #[n(0)]
+    pub group: Id,
+}
+
+/// The answer to a [`Subscribe`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Subscribed {
+    /// How it ended.
+    #[n(0)]
+    pub outcome: SubscribeOutcome,
+    /// Accepted: the way from the root of the tree down to the sender, both included, as far as the sender knows it. Below:
+    /// children of the sender in this group. Refused: nobody.
+    #[n(1)]
+    pub ids: Vec<Id>,
+}
+
+/// How a [`Subscribe`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum SubscribeOutcome {
+    /// The receiver is below the sender now.
+    #[n(0)]
+    Accepted,
+    /// The sender has too many children: the receiver should go below one of these. If it was below the sender it still is,
+    /// until it leaves.
+    #[n(1)]
+    Below,
+    /// The receiver is above the sender, or the sender is not ready, or full.
+    #[n(2)]
+    Refused,
+}
+
+/// The sender is no longer below the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Leave {
+    /// In the tree of this group.
+    #[n(0)]
+    pub group: Id,
+}
+
+/// One publication. Publisher and number together are its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Publication {
+    /// To which group.
+    #[n(0)]
+    pub group: Id,
+    /// By which node.
+    #[n(1)]
+    pub publisher: Id,
+    /// The publisher's number for it, never used again.
+    #[n(2)]
+    pub number: u64,
+    /// Which way it goes.
+    #[n(3)]
+    pub way: Way,
+}
+
+/// Which way a publication goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Way {
+    /// From its publisher to the root.
+    #[n(0)]
+    Up,
+    /// From a parent to its child.
+    #[n(1)]
+    Down,
+}
+
+/// Whether a [`Publication`], an [`Anycast`] or an [`AnycastAnswer`] is seen to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Taken {
+    /// How it ended.
+    #[n(0)]
+    pub outcome: TakenOutcome,
+}
+
+/// How the handing on of a group's message ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum TakenOutcome {
+    /// The sender of this sees to it.
+    #[n(0)]
+    Taken,
+    /// A publication coming down: the sender of this is not below the receiver.
+    #[n(1)]
+    Astray,
+    /// A publication going up: the sender of this is not the root of the group.
+    #[n(2)]
+    NotRoot,
+    /// The sender of this has too much to do; try again, or somebody else.
+    #[n(3)]
+    Busy,
+}
+
+/// Looks through a group's tree, depth first, for one member that takes the payload.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Anycast {
+    /// Which group.
+    #[n(0)]
+    pub group: Id,
+    /// Who asks, and is answered directly.
+    #[n(1)]
+    pub asker: Id,
+    /// The asker's number for it.
+    #[n(2)]
+    pub question: u64,
+    /// Nodes that have had it.
+    #[n(3)]
+    pub visited: Vec<Id>,
+    /// Nodes that have yet to have it; the last comes next.
+    #[n(4)]
+    pub pending: Vec<Id>,
+}
+
+/// How an anycast ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct AnycastAnswer {
+    /// The asker's number for it.
+    #[n(0)]
+    pub question: u64,
+    /// Whether the sender has taken it. If not, all that could be visited have been, and nobody did.
+    #[n(1)]
+    pub accepted: bool,
+}
+
 impl Body {
     /// Lists within their bounds?
     pub(super) fn check(&self) -> Result<(), WireError> {
@@ -458,6 +618,10 @@ impl Body {
             }
             Body::Extended(extended) => extended.known.len() <= GROUPS_PER_MESSAGE_MAX,
             Body::RangeListing(listing) => listing.entries.len() <= KEYS_PER_MESSAGE_MAX,
+            Body::Subscribed(subscribed) => subscribed.ids.len() <= IDS_PER_MESSAGE_MAX,
+            Body::Anycast(anycast, _) => {
+                anycast.visited.len() <= IDS_PER_MESSAGE_MAX && anycast.pending.len() <= IDS_PER_MESSAGE_MAX
+            }
             _ => true,
         };
         if within { Ok(()) } else { Err(WireError::TooMany) }
