@@ -180,16 +180,18 @@ pub const HEARTBEAT: Micros = 30 * SECOND;
 pub const CHILD_SILENCE: Micros = 75 * SECOND;
 /// How many heartbeats in a row publications may stand in for.
 pub const HEARTBEATS_SPARED_MAX: u8 = 3;
-/// Pause before a node that has found no parent looks again.
+/// Pause before a node that has found no parent looks again; doubled each time after so many in vain, up to a heartbeat.
 pub const CLIMB_PAUSE: Micros = SECOND;
+/// How many of these pauses are equal before they double.
+pub const CLIMB_PAUSES_EQUAL: u32 = 8;
 /// Most nodes tried as parents in one go.
 pub const CLIMB_TRIES_MAX: usize = 16;
 /// Most groups in whose trees a node is.
-pub const GROUPS_MAX: usize = 2_048;
+pub const GROUPS_MAX: usize = 8_192;
 /// A node with more children than this, over all groups, sends those of its largest group below each other.
 pub const CHILDREN_MAX: usize = 128;
 /// Most children a node has over all groups, where none can be sent below another.
-pub const CHILDREN_HELD_MAX: usize = 8_192;
+pub const CHILDREN_HELD_MAX: usize = 16_384;
 /// How many siblings a child that is to go below one is told.
 pub const SIBLINGS_TOLD_MAX: usize = 4;
 /// Deepest a tree may be.
@@ -197,7 +199,7 @@ pub const PATH_MAX: usize = 60;
 /// Largest publication or anycast, in bytes.
 pub const PUBLICATION_BYTES_MAX: usize = 64 << 10;
 /// How many publications to a group a node recognises when they come again.
-pub const PUBLICATIONS_SEEN_MAX: usize = 128;
+pub const PUBLICATIONS_SEEN_MAX: usize = 64;
 /// Most copies of publications that children have yet to acknowledge.
 pub const COPIES_OPEN_MAX: usize = 2_048;
 /// Most publications of this node's own that no root has yet.
@@ -219,6 +221,8 @@ pub const ANYCASTS_SEEN_MAX: usize = 1_024;
 
 const _: () = assert!(CHILD_SILENCE >= 2 * HEARTBEAT + 3 * CALL_WAIT);
 const _: () = assert!(CHILDREN_MAX <= CHILDREN_HELD_MAX);
+// The root of each group has a child at least.
+const _: () = assert!(GROUPS_MAX <= CHILDREN_HELD_MAX);
 const _: () = assert!(PATH_MAX < IDS_PER_MESSAGE_MAX);
 const _: () = assert!(SIBLINGS_TOLD_MAX <= IDS_PER_MESSAGE_MAX);
 const _: () = assert!(ANYCAST_VISITS_MAX <= IDS_PER_MESSAGE_MAX);

@@ -62,10 +62,14 @@ struct Group {
     branch: Branch,
     /// The place we have asked for.
     climb: Option<Climb>,
+    /// Below whom we were before; its copies may still be on their way.
+    former: Option<Id>,
     /// When our parent last sent a publication.
     parent_heard: Micros,
     /// Heartbeats spared in a row.
     spared: u8,
+    /// How often in a row nobody was left to be asked for a place.
+    rests: u32,
     /// When the next heartbeat is due.
     due: Micros,
     /// Publisher and number of what has passed here.
@@ -76,6 +80,8 @@ struct Group {
 #[derive(Debug)]
 pub(crate) struct Scribe {
     groups: BTreeMap<Id, Group>,
+    /// Children over all groups.
+    children: usize,
     children_max: usize,
     publishing: BTreeMap<u64, Publishing>,
     copies_open: usize,
@@ -86,6 +92,7 @@ impl Default for Scribe {
     fn default() -> Scribe {
         Scribe {
             groups: BTreeMap::new(),
+            children: 0,
             children_max: CHILDREN_MAX,
             publishing: BTreeMap::new(),
             copies_open: 0,
@@ -106,7 +113,8 @@ impl Scribe {
 
     /// Children over all groups.
     pub(crate) fn children(&self) -> usize {
-        self.groups.values().map(|group| group.branch.child_count()).sum()
+        assert_eq!(self.children, self.groups.values().map(|group| group.branch.child_count()).sum::<usize>());
+        self.children
     }
 
     /// Commands and anycasts under way.
@@ -149,10 +157,8 @@ impl Scribe {
         match body {
             Body::Subscribe(subscribe) => self.place_asked(pastry, turn, from, request, subscribe.group),
             Body::Leave(leave) => {
-                if let Some(group) = self.groups.get_mut(&leave.group) {
-                    group.branch.remove(from);
-                    self.prune(turn, leave.group);
-                }
+                self.change(leave.group, |it| it.branch.remove(from));
+                self.prune(turn, leave.group);
             }
             Body::Publication(publication, payload) => match publication.way {
                 Way::Up => self.publication_up(pastry, turn, from, request, publication, payload),
@@ -233,7 +239,7 @@ impl Scribe {
         }
         let is_new = !self.groups.contains_key(&group);
         let is_child = self.groups.get(&group).is_some_and(|group| group.branch.has_child(from));
-        let is_full = !is_child && self.children() >= CHILDREN_HELD_MAX;
+        let is_full = !is_child && self.children >= CHILDREN_HELD_MAX;
         if is_full || (is_new && self.groups.len() >= GROUPS_MAX) {
             turn.count(Metric::Dropped);
             return refused;
@@ -251,7 +257,7 @@ impl Scribe {
             it.branch.heard(from, now);
             return (SubscribeOutcome::Below, below);
         }
-        it.branch.adopt(from, now);
+        self.change(group, |it| it.branch.adopt(from, now));
         if is_new {
             self.tend(pastry, turn, group);
         }
@@ -262,11 +268,13 @@ impl Scribe {
     /// The bottleneck remover: if we have too many children, and this is the largest of our groups, the siblings below one of
     /// which the child should go; in drawn order, so that they fill evenly.
     fn handover(&self, turn: &mut Turn<'_>, group: Id, child: Id, is_child: bool) -> Vec<Id> {
-        if self.children() + usize::from(!is_child) <= self.children_max {
+        if self.children + usize::from(!is_child) <= self.children_max {
             return Vec::new();
         }
         let count = |group: &Group| group.branch.child_count();
-        let Some(it) = self.groups.get(&group) else { return Vec::new() };
+        let Some(it) = self.groups.get(&group).filter(|it| count(it) > usize::from(is_child)) else {
+            return Vec::new(); // There are no siblings.
+        };
         if self.groups.values().any(|other| count(other) > count(it)) {
             return Vec::new();
         }
@@ -274,6 +282,15 @@ impl Scribe {
         shuffle(turn, &mut siblings);
         siblings.truncate(crate::limits::SIBLINGS_TOLD_MAX);
         siblings
+    }
+
+    /// Changes a group, and keeps count of the children.
+    fn change<T>(&mut self, group: Id, change: impl FnOnce(&mut Group) -> T) -> Option<T> {
+        let it = self.groups.get_mut(&group)?;
+        let before = it.branch.child_count();
+        let changed = change(it);
+        self.children = self.children - before + it.branch.child_count();
+        Some(changed)
     }
 
     /// Leaves the tree of a group that nobody here or below needs any more.
@@ -297,8 +314,10 @@ impl Group {
             is_subscribed: false,
             branch: Branch::new(me),
             climb: None,
+            former: None,
             parent_heard: 0,
             spared: 0,
+            rests: 0,
             due: 0,
             passed: Recent::new(crate::limits::PUBLICATIONS_SEEN_MAX),
         }

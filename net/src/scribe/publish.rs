@@ -110,18 +110,23 @@ impl Scribe {
         publication: Publication,
         payload: Bytes,
     ) {
-        let is_parent = self.groups.get_mut(&publication.group).is_some_and(|it| {
-            let is_parent = it.branch.parent() == Some(from);
-            if is_parent {
+        let it = self.groups.get_mut(&publication.group);
+        let (is_parent, was_parent) = it.map_or((false, false), |it| {
+            if it.branch.parent() == Some(from) {
                 it.parent_heard = turn.now;
             }
             // It may have given us a place, and its answer be on its way.
-            is_parent || it.climb.as_ref().is_some_and(|climb| climb.to() == from)
+            let is_asked = it.climb.as_ref().is_some_and(|climb| climb.to() == from);
+            (is_asked || it.branch.parent() == Some(from), it.former == Some(from))
         });
         let outcome = if is_parent { TakenOutcome::Taken } else { TakenOutcome::Astray };
         turn.send(from, request, Body::Taken(Taken { outcome }));
-        // From whomever it comes: it is not better from somebody else.
-        self.spread(turn, publication, &payload);
+        // From nobody else, who might put other bytes under a name that is yet to come.
+        if is_parent || was_parent {
+            self.spread(turn, publication, &payload);
+        } else {
+            turn.count(Metric::Unexpected);
+        }
     }
 
     /// To the application here, and to every child; once.
@@ -151,11 +156,12 @@ impl Scribe {
     pub(super) fn copy_answered(&mut self, turn: &mut Turn<'_>, group: Id, child: Id, outcome: Option<TakenOutcome>) {
         assert!(self.copies_open > 0, "each copy is answered once");
         self.copies_open -= 1;
-        let Some(it) = self.groups.get_mut(&group) else { return };
         match outcome {
-            Some(TakenOutcome::Taken | TakenOutcome::Busy) => it.branch.heard(child, turn.now),
+            Some(TakenOutcome::Taken | TakenOutcome::Busy) => {
+                self.change(group, |it| it.branch.heard(child, turn.now));
+            }
             Some(TakenOutcome::Astray | TakenOutcome::NotRoot) => {
-                it.branch.remove(child);
+                self.change(group, |it| it.branch.remove(child));
                 self.prune(turn, group);
             }
             None => {}

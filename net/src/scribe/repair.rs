@@ -13,10 +13,11 @@
 //! each death that Pastry finds. So a root that dies is followed by the next nearest as soon as that one knows, whatever
 //! those below it believe.
 
+use super::tree::BadPath;
 use super::{Group, Scribe, leave};
 use crate::call::Owner;
 use crate::id::Id;
-use crate::limits::{CLIMB_PAUSE, CLIMB_TRIES_MAX, HEARTBEAT, HEARTBEATS_SPARED_MAX, SECOND};
+use crate::limits::{CLIMB_PAUSE, CLIMB_PAUSES_EQUAL, CLIMB_TRIES_MAX, HEARTBEAT, HEARTBEATS_SPARED_MAX, SECOND};
 use crate::pastry::Pastry;
 use crate::scribe::Waiting;
 use crate::site::{Due, Turn};
@@ -40,8 +41,8 @@ impl Climb {
 impl Scribe {
     /// The heartbeat of one group.
     pub(super) fn tend(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, group: Id) {
+        self.change(group, |it| it.branch.expire(turn.now));
         let Some(it) = self.groups.get_mut(&group) else { return };
-        it.branch.expire(turn.now);
         if !it.is_needed() {
             self.prune(turn, group);
             return;
@@ -80,17 +81,20 @@ impl Scribe {
         }
     }
 
-    /// Nobody is left to be asked: once more, soon.
+    /// Nobody is left to be asked: once more, soon; later, if that goes on.
     fn rest(&mut self, turn: &mut Turn<'_>, group: Id) {
         if let Some(it) = self.groups.get_mut(&group) {
             it.climb = None;
-            it.due_again(turn, group, CLIMB_PAUSE);
+            let wait = (CLIMB_PAUSE << (it.rests / CLIMB_PAUSES_EQUAL).min(5)).min(HEARTBEAT);
+            it.rests += 1;
+            it.due_again(turn, group, wait);
         }
     }
 
     /// We are the root of a group: nobody is above us.
     pub(super) fn stand_at_root(&mut self, turn: &mut Turn<'_>, group: Id) {
         let Some(it) = self.groups.get_mut(&group) else { return };
+        it.rests = 0;
         let asked = it.climb.take().map(|climb| climb.to);
         if let Some(former) = it.branch.detach().or(asked) {
             leave(turn, former, group);
@@ -151,14 +155,18 @@ impl Scribe {
     /// Takes the place given, if the way up from there is one.
     fn place_taken(&mut self, turn: &mut Turn<'_>, group: Id, from: Id, path: Vec<Id>) -> bool {
         let Some(it) = self.groups.get_mut(&group) else { return false };
-        let attached = if path.last() == Some(&from) { it.branch.attach(path) } else { Err(super::tree::BadPath) };
-        it.spared = 0;
-        match attached {
-            Ok(Some(former)) => leave(turn, former, group),
-            Ok(None) => {}
-            Err(super::tree::BadPath) => leave(turn, from, group),
+        (it.spared, it.rests) = (0, 0);
+        let is_from_it = path.last() == Some(&from);
+        let attached = self.change(group, |it| if is_from_it { it.branch.attach(path) } else { Err(BadPath) });
+        let Some(Ok(former)) = attached else {
+            leave(turn, from, group);
+            return false;
+        };
+        if let (Some(it), Some(former)) = (self.groups.get_mut(&group), former) {
+            it.former = Some(former);
+            leave(turn, former, group);
         }
-        attached.is_ok()
+        true
     }
 
     /// This node takes routed messages from now on: each group finds its place by the routes of now. Not all in one moment,
@@ -205,7 +213,9 @@ impl Scribe {
         let groups: Vec<Id> = self.groups.keys().copied().collect();
         for group in groups {
             let Some(it) = self.groups.get_mut(&group) else { continue };
+            let before = it.branch.child_count();
             it.branch.retain(&keep);
+            self.children -= before - it.branch.child_count();
             if it.branch.parent().is_some_and(|parent| !keep(parent)) {
                 it.branch.detach();
                 if it.climb.as_ref().is_none_or(|climb| !keep(climb.to)) && pastry.is_ready() {
