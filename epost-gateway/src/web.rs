@@ -94,6 +94,8 @@ impl Page {
                 "leaf_set": overlay.leaf_set.iter().map(Id::to_string).collect::<Vec<_>>(),
                 "routing_entries": overlay.routing_entries,
                 "in_flight": overlay.in_flight,
+                "groups": overlay.groups,
+                "group_children": overlay.group_children,
             },
             "engine": engine,
             "peers_connected": peers_connected,

@@ -7,6 +7,7 @@
 use crate::id::{Id, Key};
 use crate::limits::{CALL_TRIES, CALL_WAIT, CALL_WAIT_PER_64_KIB, CALLS_MAX, FETCH_WAIT, TELL_WAIT};
 use crate::machine::{Metric, Micros, RequestId};
+use crate::scribe::Waiting;
 use crate::site::{Due, Turn};
 use crate::wire::Body;
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub(crate) enum Owner {
     Mend,
     /// A direct message.
     Tell(RequestId),
+    /// Something of a group's.
+    Scribe(Waiting),
 }
 
 #[derive(Debug)]
@@ -75,6 +78,10 @@ impl Turn<'_> {
             Body::Insert(..) => 0,
             // Others have the object too.
             Body::Fetch(_) => 1,
+            // There are other ways up, and other members.
+            Body::Subscribe(_) | Body::Anycast(..) => 1,
+            // Whoever misses its copy has missed it, and so has everybody below.
+            Body::Publication(..) => CALL_TRIES,
             _ => CALL_TRIES - 1,
         };
         let request = self.site.number();

@@ -1,7 +1,8 @@
-//! The overlay: Pastry and PAST, as machines without I/O.
+//! The overlay: Pastry, PAST and Scribe, as machines without I/O.
 //!
 //! What it is: nodes with certified 160-bit ids form a ring (Pastry, in `pastry/`) and keep every object on the k of them that
-//! are closest to its key, under a lease ([`past`]). [`overlay::Overlay`] is one node: hand it events, do what it
+//! are closest to its key, under a lease ([`past`]); what is published to a group goes down a tree of them (Scribe, in
+//! `scribe/`). [`overlay::Overlay`] is one node: hand it events, do what it
 //! asks ([`machine`]). [`wire`] is what nodes say to each other in bytes; [`sim`] is a world of such nodes in
 //! virtual time, in which the very code that ships is tested.
 //!
@@ -20,6 +21,7 @@ pub mod past;
 mod pastry;
 pub mod ring;
 pub mod roster;
+mod scribe;
 pub mod secure;
 pub mod sim;
 mod site;

@@ -171,3 +171,61 @@ pub const ANSWERS_KEPT_MAX: usize = 256;
 pub const ANSWER_KEPT_BYTES_MAX: usize = 16 << 10;
 /// How long the asking side waits for the application's answer, per attempt.
 pub const TELL_WAIT: Micros = 6 * SECOND;
+
+// --- Scribe -------------------------------------------------------------------------------------------------
+
+/// Period in which a node and its parent in a tree make sure of each other, less up to a tenth.
+pub const HEARTBEAT: Micros = 30 * SECOND;
+/// A child not heard of for this long is none any more.
+pub const CHILD_SILENCE: Micros = 75 * SECOND;
+/// How many heartbeats in a row publications may stand in for.
+pub const HEARTBEATS_SPARED_MAX: u8 = 3;
+/// Pause before a node that has found no parent looks again; doubled each time after so many in vain, up to a heartbeat.
+pub const CLIMB_PAUSE: Micros = SECOND;
+/// How many of these pauses are equal before they double.
+pub const CLIMB_PAUSES_EQUAL: u32 = 8;
+/// Most nodes tried as parents in one go.
+pub const CLIMB_TRIES_MAX: usize = 16;
+/// Most groups in whose trees a node is.
+pub const GROUPS_MAX: usize = 8_192;
+/// A node with more children than this, over all groups, sends those of its largest group below each other.
+pub const CHILDREN_MAX: usize = 128;
+/// Most children a node has over all groups, where none can be sent below another.
+pub const CHILDREN_HELD_MAX: usize = 16_384;
+/// How many siblings a child that is to go below one is told.
+pub const SIBLINGS_TOLD_MAX: usize = 4;
+/// Deepest a tree may be.
+pub const PATH_MAX: usize = 60;
+/// Largest publication or anycast, in bytes.
+pub const PUBLICATION_BYTES_MAX: usize = 64 << 10;
+/// How many publications to a group a node recognises when they come again.
+pub const PUBLICATIONS_SEEN_MAX: usize = 64;
+/// Most copies of publications that children have yet to acknowledge.
+pub const COPIES_OPEN_MAX: usize = 2_048;
+/// Most publications of this node's own that no root has yet.
+pub const PUBLISHING_MAX: usize = 1_024;
+/// Pause before a publication looks for the root again.
+pub const PUBLISH_PAUSE: Micros = 2 * SECOND;
+/// No new attempt is made to find a root after this.
+pub const PUBLISH_PATIENCE: Micros = 30 * SECOND;
+/// Most anycasts of this node's own, and most of others that it sees to.
+pub const ANYCASTS_MAX: usize = 1_024;
+/// How long this node waits to hear how its anycast ended.
+pub const ANYCAST_WAIT: Micros = 45 * SECOND;
+/// How long an application may take to say whether it accepts.
+pub const SOLICIT_WAIT: Micros = 5 * SECOND;
+/// Most nodes one anycast visits; and most it may still have to visit.
+pub const ANYCAST_VISITS_MAX: usize = 48;
+/// How many anycasts a node recognises when they come again.
+pub const ANYCASTS_SEEN_MAX: usize = 1_024;
+
+const _: () = assert!(CHILD_SILENCE >= 2 * HEARTBEAT + 3 * CALL_WAIT);
+const _: () = assert!(CHILDREN_MAX <= CHILDREN_HELD_MAX);
+// The root of each group has a child at least.
+const _: () = assert!(GROUPS_MAX <= CHILDREN_HELD_MAX);
+const _: () = assert!(PATH_MAX < IDS_PER_MESSAGE_MAX);
+const _: () = assert!(SIBLINGS_TOLD_MAX <= IDS_PER_MESSAGE_MAX);
+const _: () = assert!(ANYCAST_VISITS_MAX <= IDS_PER_MESSAGE_MAX);
+const _: () = assert!(PUBLICATION_BYTES_MAX <= STREAM_PAYLOAD_BYTES_MAX);
+const _: () = assert!(4 * COPIES_OPEN_MAX <= CALLS_MAX);
+const _: () = assert!(ANYCAST_WAIT > 4 * SOLICIT_WAIT);

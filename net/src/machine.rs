@@ -151,6 +151,28 @@ pub enum Action {
         /// The application's bytes.
         payload: Bytes,
     },
+    /// Hand what was published to a group to the application on this node, which subscribes to it. Bytes of a member of the
+    /// ring; whether that member may publish is for the application to judge.
+    Published {
+        /// The group.
+        group: Id,
+        /// The node that published it, by the word of those it came through.
+        publisher: Id,
+        /// The application's bytes.
+        payload: Bytes,
+    },
+    /// Ask the application on this node, which subscribes to the group, whether it takes what somebody looks for a taker of;
+    /// it answers with [`Command::Accept`].
+    Solicit {
+        /// The group.
+        group: Id,
+        /// The node that looks for a taker, by the word of those it came through.
+        asker: Id,
+        /// To be named in the answer.
+        solicitation: u64,
+        /// The application's bytes.
+        payload: Bytes,
+    },
     /// A newer ring document is in force: keep its bytes for the next start, use its addresses and revocations.
     RingAdopted {
         /// The document, arranged.
@@ -352,6 +374,39 @@ pub enum Command {
         /// The application's bytes.
         payload: Bytes,
     },
+    /// From now on, have what is published to this group, as [`Action::Published`], for as long as this process lives.
+    /// Replied to with [`Reply::Done`] at once; the way up the tree is found, and found again, in the background.
+    Subscribe {
+        /// The group.
+        group: Id,
+    },
+    /// No longer.
+    Unsubscribe {
+        /// The group.
+        group: Id,
+    },
+    /// Hand the payload to the root of the group, from where it goes to all who subscribe: once to each that is in the tree
+    /// at the time, and perhaps not to one that is just finding its way back into it.
+    Publish {
+        /// The group.
+        group: Id,
+        /// The application's bytes.
+        payload: Bytes,
+    },
+    /// Look for one subscriber of the group, other than this node, whose application takes the payload.
+    Anycast {
+        /// The group.
+        group: Id,
+        /// The application's bytes.
+        payload: Bytes,
+    },
+    /// The application's answer to an [`Action::Solicit`]. Replied to with [`Reply::Done`].
+    Accept {
+        /// Which one.
+        solicitation: u64,
+        /// Whether it takes it.
+        accepts: bool,
+    },
     /// Find the root of an id by routing there: the live node closest to it.
     Locate {
         /// The id.
@@ -400,8 +455,16 @@ pub enum Reply {
         /// Its bytes.
         payload: Bytes,
     },
-    /// Answer: handed on. AdoptRing: this document, or a newer one, is in force.
+    /// Answer, Accept: handed on. AdoptRing: this document, or a newer one, is in force. Subscribe, Unsubscribe: so be it.
+    /// Publish: the root of the group has it.
     Done,
+    /// Anycast: this subscriber's application has taken it.
+    Accepted {
+        /// Its node.
+        by: Id,
+    },
+    /// Anycast: nobody of those who could be visited has taken it.
+    Nobody,
     /// Locate: the root answered.
     Located {
         /// Its id.

@@ -1,4 +1,4 @@
-//! One node of the overlay: Pastry, PAST and direct messages as one [`Machine`].
+//! One node of the overlay: Pastry, PAST, Scribe and direct messages as one [`Machine`].
 //!
 //! Dispatch only. Each event goes to the layer it concerns; what a layer has to tell the others, and messages a node
 //! sends to itself, are dealt with before the turn ends. Of the driver's timers one is used, armed for whatever is due
@@ -13,6 +13,7 @@ use crate::past::{Answer, Past};
 use crate::pastry::Pastry;
 use crate::ring::RingError;
 use crate::roster::Roster;
+use crate::scribe::Scribe;
 use crate::site::{Asker, Due, Notice, Site, Turn};
 use crate::tell::Conversations;
 use crate::wire::{Body, ListingRole, Message, RangeListing};
@@ -67,6 +68,10 @@ pub struct OverlayStatus {
     pub epoch: u64,
     /// Requests under way.
     pub in_flight: usize,
+    /// Groups in whose trees this node is, as a subscriber or on the way of others.
+    pub groups: usize,
+    /// Children over all those trees.
+    pub group_children: usize,
 }
 
 /// One node of the overlay.
@@ -75,6 +80,7 @@ pub struct Overlay {
     site: Site,
     pastry: Pastry,
     past: Past,
+    scribe: Scribe,
     conversations: Conversations,
     authority: [u8; 32],
     /// When the driver's timer will fire.
@@ -90,6 +96,7 @@ impl Overlay {
             pastry: Pastry::new(config.id, leaf_set, config.bootstraps),
             site: Site::new(config.id, config.roster, config.seed),
             past: Past::default(),
+            scribe: Scribe::default(),
             conversations: Conversations::default(),
             authority: config.authority,
             armed: None,
@@ -111,8 +118,24 @@ impl Overlay {
             in_flight: self.site.calls.len()
                 + self.past.open()
                 + self.pastry.open_questions()
+                + self.scribe.open()
                 + self.conversations.len(),
+            groups: self.scribe.groups(),
+            group_children: self.scribe.children(),
         }
+    }
+
+    /// This node's place in the tree of a group, if it is in it: its parent, unless it is the root, and its children. For
+    /// tests that look inside.
+    #[must_use]
+    pub fn place_in_tree(&self, group: Id) -> Option<(Option<Id>, Vec<Id>)> {
+        self.scribe.place(group)
+    }
+
+    /// From how many children over all groups on this node sends some of them below others; by default
+    /// [`crate::limits::CHILDREN_MAX`].
+    pub fn set_children_max(&mut self, count: usize) {
+        self.scribe.set_children_max(count);
     }
 
     fn dispatch(&mut self, now: Micros, event: Event, out: &mut Actions) {
@@ -165,7 +188,9 @@ impl Overlay {
             | Body::Extended(_)
             | Body::RangeAgreed
             | Body::RangeListing(RangeListing { role: ListingRole::Difference, .. })
-            | Body::Told(_) => match turn.call_answered(from, request) {
+            | Body::Told(_)
+            | Body::Subscribed(_)
+            | Body::Taken(_) => match turn.call_answered(from, request) {
                 Some(owner) => self.answered(now, owner, from, request, Answer::Body(body), out),
                 None => turn.count(Metric::Unexpected), // Answered twice, or too late.
             },
@@ -175,6 +200,11 @@ impl Overlay {
             | Body::Extend(_)
             | Body::RangeDigest(_)
             | Body::RangeListing(_) => self.past.receive(&mut self.pastry, &mut turn, from, request, body),
+            Body::Subscribe(_)
+            | Body::Leave(_)
+            | Body::Publication(..)
+            | Body::Anycast(..)
+            | Body::AnycastAnswer(_) => self.scribe.receive(&self.pastry, &mut turn, from, request, body),
             Body::Tell(payload) => self.conversations.told(&mut turn, from, request, payload),
             Body::RingRequest(wanted) => {
                 let roster = turn.site.roster.clone();
@@ -215,6 +245,9 @@ impl Overlay {
                 turn.reply(command, Reply::Answered { payload });
             }
             (Owner::Tell(command), _) => turn.reply(command, Reply::Unavailable),
+            (Owner::Scribe(waiting), answer) => {
+                self.scribe.answered(&self.pastry, &mut turn, waiting, from, request, answer);
+            }
             (owner, answer) => self.past.answered(&mut self.pastry, &mut turn, owner, from, request, answer),
         }
     }
@@ -237,6 +270,9 @@ impl Overlay {
                 }
                 Due::Task(task) => self.past.task_due(&mut self.pastry, &mut turn, task),
                 Due::Upkeep | Due::Pulls => self.past.due(&mut self.pastry, &mut turn, due),
+                Due::Group(_) | Due::Publishing(_) | Due::Anycast(_) | Due::Solicitation(_) => {
+                    self.scribe.due(&mut self.pastry, &mut turn, due);
+                }
                 Due::Conversation(conversation) => self.conversations.expire(&mut turn, conversation),
                 _ => self.pastry.due(&mut turn, due),
             }
@@ -247,6 +283,11 @@ impl Overlay {
         let mut turn = Turn { now, site: &mut self.site, out };
         match command {
             Command::Locate { target } => self.pastry.locate(&mut turn, target, Asker::Command(request)),
+            Command::Subscribe { .. }
+            | Command::Unsubscribe { .. }
+            | Command::Publish { .. }
+            | Command::Anycast { .. }
+            | Command::Accept { .. } => self.scribe.command(&mut self.pastry, &mut turn, request, command),
             Command::Tell { payload, .. } | Command::Answer { payload, .. } if payload.len() > PAYLOAD_BYTES_MAX => {
                 turn.reply(request, Reply::Refused(Refusal::Malformed));
             }
@@ -283,6 +324,7 @@ impl Overlay {
         let mut turn = Turn { now, site: &mut self.site, out };
         self.pastry.roster_changed(&mut turn);
         self.past.roster_changed(&self.pastry, &mut turn);
+        self.scribe.roster_changed(&self.pastry, &mut turn);
         Ok(())
     }
 
@@ -309,13 +351,21 @@ impl Overlay {
     fn notice(&mut self, now: Micros, notice: Notice, out: &mut Actions) {
         let mut turn = Turn { now, site: &mut self.site, out };
         match notice {
-            Notice::Ready => self.past.ready(&mut turn),
-            Notice::Neighbourhood => self.past.neighbourhood_changed(),
+            Notice::Ready => {
+                self.past.ready(&mut turn);
+                self.scribe.ready(&mut turn);
+            }
+            Notice::Neighbourhood => {
+                self.past.neighbourhood_changed();
+                self.scribe.neighbourhood_changed(&self.pastry, &mut turn);
+            }
+            Notice::Departed(peer) => self.scribe.departed(&self.pastry, &mut turn, peer),
             Notice::Located { asker, root } => match asker {
                 Asker::Command(request) => {
                     let located = root.map(|(root, hops)| Reply::Located { root, hops });
                     turn.reply(request, located.unwrap_or(Reply::Unavailable));
                 }
+                Asker::Publication(number) => self.scribe.root_located(&mut turn, number, root.map(|r| r.0)),
                 Asker::Insertion(task) => self.past.insertion_located(&mut turn, task, root.map(|r| r.0)),
                 Asker::Lookup(task) => self.past.lookup_located(&self.pastry, &mut turn, task, root.map(|r| r.0)),
             },

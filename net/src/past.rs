@@ -182,7 +182,7 @@ impl Past {
                     turn.count(Metric::Repaired);
                 }
             }
-            Owner::Tell(_) => unreachable!("not a matter of PAST"),
+            Owner::Tell(_) | Owner::Scribe(_) => unreachable!("not a matter of PAST"),
         }
     }
 

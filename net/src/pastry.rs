@@ -263,6 +263,7 @@ impl Pastry {
             turn.notice(Notice::Neighbourhood);
         }
         self.drop_peer(turn, id);
+        turn.notice(Notice::Departed(id));
         // Only the two next to it tell the others: 24 neighbours telling 24 others each would be a storm.
         if was_adjacent && self.is_ready() {
             self.announce_death(turn);

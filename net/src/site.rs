@@ -26,6 +26,10 @@ pub(crate) enum Due {
     Conversation(u64),
     Upkeep,
     Pulls,
+    Group(Id),
+    Publishing(u64),
+    Anycast(u64),
+    Solicitation(u64),
 }
 
 /// What one layer has to tell the others.
@@ -35,6 +39,8 @@ pub(crate) enum Notice {
     Ready,
     /// The leaf set has changed.
     Neighbourhood,
+    /// A peer was found dead.
+    Departed(Id),
     /// A routed question was answered by `root`, or by nobody.
     Located { asker: Asker, root: Option<(Id, u8)> },
 }
@@ -45,6 +51,7 @@ pub(crate) enum Asker {
     Command(RequestId),
     Insertion(u64),
     Lookup(u64),
+    Publication(u64),
 }
 
 /// What all layers share.

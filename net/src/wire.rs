@@ -9,11 +9,13 @@
 
 pub mod body;
 pub mod codec;
+pub mod group;
 
 use crate::id::Id;
 use crate::limits::{DATAGRAM_BODY_BYTES_MAX, STREAM_PAYLOAD_BYTES_MAX};
 pub use body::*;
 pub use codec::{Frame, HEADER_BYTES, decode, encode, frame_length};
+pub use group::*;
 
 /// Version of the wire format, in every frame.
 pub const WIRE_VERSION: u8 = 1;
@@ -56,6 +58,8 @@ impl Message {
             Body::LeafSet(gossip) => gossip.members.len() + gossip.departed.len(),
             Body::RowRequest(_) => 0,
             Body::Row(row) => row.entries.len(),
+            Body::Subscribe(_) | Body::Leave(_) | Body::Taken(_) => 0,
+            Body::Subscribed(subscribed) => subscribed.ids.len(),
             other if other.payload().len() > STREAM_PAYLOAD_BYTES_MAX => return Lane::Bulk,
             _ => return Lane::Stream,
         };

@@ -77,12 +77,36 @@ fn message(which: usize, dice: &mut Dice) -> (&'static str, Message) {
             ("range-listing", Body::RangeListing(RangeListing { scope: scope(dice), from, to, entries, role }))
         }
         22 => ("tell", Body::Tell(payload(dice))),
-        _ => ("told", Body::Told(payload(dice))),
+        23 => ("told", Body::Told(payload(dice))),
+        24 => ("subscribe", Body::Subscribe(Subscribe { group: dice.id() })),
+        25 => {
+            let outcomes = [SubscribeOutcome::Accepted, SubscribeOutcome::Below, SubscribeOutcome::Refused];
+            ("subscribed", Body::Subscribed(Subscribed { outcome: outcomes[dice.below(3)], ids: ids(dice, 9) }))
+        }
+        26 => ("leave", Body::Leave(Leave { group: dice.id() })),
+        27 => {
+            let (group, publisher, number) = (dice.id(), dice.id(), dice.roll());
+            let publication = Publication { group, publisher, number, way: [Way::Up, Way::Down][dice.below(2)] };
+            ("publication", Body::Publication(publication, payload(dice)))
+        }
+        28 => {
+            let outcomes = [TakenOutcome::Taken, TakenOutcome::Astray, TakenOutcome::NotRoot, TakenOutcome::Busy];
+            ("taken", Body::Taken(Taken { outcome: outcomes[dice.below(4)] }))
+        }
+        29 => {
+            let (group, asker, question) = (dice.id(), dice.id(), dice.roll());
+            let anycast = Anycast { group, asker, question, visited: ids(dice, 9), pending: ids(dice, 9) };
+            ("anycast", Body::Anycast(anycast, payload(dice)))
+        }
+        _ => {
+            let answer = AnycastAnswer { question: dice.roll(), accepted: dice.below(2) == 0 };
+            ("anycast-answer", Body::AnycastAnswer(answer))
+        }
     };
     (name, Message { request, body })
 }
 
-const TYPES: usize = 24;
+const TYPES: usize = 31;
 
 fn array(dice: &mut Dice) -> [u8; 16] {
     std::array::from_fn(|_| dice.roll() as u8)
@@ -244,7 +268,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), number in 0u8..40) {
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), number in 0u8..50) {
         let _ = decode(&Bytes::from(bytes.clone()));
         // With a header that fits, so that the body is read as well.
         let mut frame = vec![0; HEADER_BYTES];

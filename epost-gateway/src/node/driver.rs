@@ -59,6 +59,7 @@ pub(super) struct Counters {
     commands_full: Counter,
     deliveries_full: Counter,
     deliveries_large: Counter,
+    publications_unheard: Counter,
     commands_under_way: Gauge,
     storage_waiting: Gauge,
 }
@@ -83,6 +84,7 @@ impl Counters {
             commands: registry.counter("commands", "commands given to the overlay"),
             commands_full: registry.drops("too many commands under way"),
             deliveries_large: registry.drops("application packet too large"),
+            publications_unheard: registry.drops("publication without an application"),
             deliveries_full: registry.drops("application's delivery queue full"),
             commands_under_way: registry.gauge("queue_commands", "commands under way"),
             storage_waiting: registry.gauge("queue_storage", "storage operations that wait for the engine"),
@@ -274,6 +276,14 @@ impl<M: Machine> Running<M> {
                 if self.driver.deliveries.try_send(Delivery { from, payload, answer }).is_err() {
                     self.driver.counters.deliveries_full.increment();
                 }
+            }
+            // No application here subscribes to a group yet. One that is asked whether it accepts must have an answer, for the
+            // message waits here meanwhile.
+            Action::Published { .. } => self.driver.counters.publications_unheard.increment(),
+            Action::Solicit { solicitation, .. } => {
+                let command = Command::Accept { solicitation, accepts: false };
+                // If the inbox is full, the machine goes on by itself after a while.
+                let _ = self.driver.inbox.order(Order { command, reply: None });
             }
             Action::RingAdopted { roster } => {
                 // Machines of one host may adopt it one after the other.

@@ -37,9 +37,16 @@ impl Order {
         match &self.command {
             Command::Insert { value, .. } | Command::PutSigned { value, .. } => value.len(),
             Command::Tell { payload, .. } | Command::Answer { payload, .. } => payload.len(),
+            Command::Publish { payload, .. } | Command::Anycast { payload, .. } => payload.len(),
             Command::Refresh { keys, .. } => size_of_val(keys.as_slice()),
             Command::AdoptRing { document } => document.len(),
-            Command::Lookup { .. } | Command::GetSigned { .. } | Command::Locate { .. } | Command::Status => 0,
+            Command::Lookup { .. }
+            | Command::GetSigned { .. }
+            | Command::Locate { .. }
+            | Command::Subscribe { .. }
+            | Command::Unsubscribe { .. }
+            | Command::Accept { .. }
+            | Command::Status => 0,
         }
     }
 }

@@ -125,8 +125,18 @@ impl Pastry {
                 join.phase = Phase::Contacts;
                 self.contacts_settled(turn);
             }
-            Phase::Settling => {}
+            Phase::Settling => self.ask_awaited_again(turn),
         }
+    }
+
+    /// Whoever is awaited still is asked again: a sign of life ends a probe, but only a word about itself settles it, and that
+    /// may be lost.
+    fn ask_awaited_again(&mut self, turn: &mut Turn<'_>) {
+        let awaited = self.joining.as_ref().map(|join| join.awaited.clone()).unwrap_or_default();
+        for id in awaited {
+            self.probe(turn, id);
+        }
+        turn.due_in(JOIN_WAIT, Due::Join);
     }
 
     fn contact(&mut self, turn: &mut Turn<'_>, ids: Vec<Id>) {

@@ -193,4 +193,14 @@ impl Pastry {
             }
         }
     }
+
+    /// Where a message for `target` would go from here, passing over these; `None` if nobody else is left who is nearer.
+    pub(crate) fn next_hop_towards(&self, me: Id, target: Id, tried: &[Id]) -> Option<Id> {
+        self.next_hop(me, target, tried)
+    }
+
+    /// Whether we are the root of `target`, as far as we know.
+    pub(crate) fn is_root(&self, me: Id, target: Id) -> bool {
+        self.is_ready() && self.next_hop(me, target, &[]).is_none()
+    }
 }

@@ -59,6 +59,8 @@ struct Node<M> {
     /// How much longer than others its disk takes.
     disk_slowness: Micros,
     delivered: Vec<(Id, u64, Bytes)>,
+    published: Vec<(Id, Id, Bytes)>,
+    solicited: Vec<(Id, u64, Bytes)>,
     adopted: Option<Arc<Roster>>,
 }
 
@@ -133,6 +135,8 @@ impl<M: Machine> World<M> {
             clock_shown: 0,
             disk_slowness: 0,
             delivered: Vec::new(),
+            published: Vec::new(),
+            solicited: Vec::new(),
             adopted: None,
         });
         self.later(SWEEP + mix(self.seed ^ node as u64) % SWEEP, node, 0, Occurrence::Sweep);
@@ -316,6 +320,16 @@ impl<M: Machine> World<M> {
         std::mem::take(&mut self.nodes[node].delivered)
     }
 
+    /// Publications handed to a node's application and not yet taken: group, publisher, bytes.
+    pub fn take_published(&mut self, node: NodeIndex) -> Vec<(Id, Id, Bytes)> {
+        std::mem::take(&mut self.nodes[node].published)
+    }
+
+    /// What a node's application was asked to accept, not yet taken: group, solicitation, bytes.
+    pub fn take_solicited(&mut self, node: NodeIndex) -> Vec<(Id, u64, Bytes)> {
+        std::mem::take(&mut self.nodes[node].solicited)
+    }
+
     /// The ring document a node has last adopted while running.
     #[must_use]
     pub fn adopted(&self, node: NodeIndex) -> Option<&Arc<Roster>> {
@@ -462,6 +476,12 @@ impl<M: Machine> World<M> {
             }
             Action::Deliver { from, conversation, payload } => {
                 self.nodes[node].delivered.push((from, conversation, payload));
+            }
+            Action::Published { group, publisher, payload } => {
+                self.nodes[node].published.push((group, publisher, payload));
+            }
+            Action::Solicit { group, solicitation, payload, .. } => {
+                self.nodes[node].solicited.push((group, solicitation, payload));
             }
             Action::RingAdopted { roster } => self.nodes[node].adopted = Some(roster),
             Action::Metric { metric, amount } => self.metrics[metric as usize] += amount,

@@ -7,6 +7,7 @@ use crate::id::{Id, Key, Kind, Name};
 use crate::limits::{GROUPS_PER_MESSAGE_MAX, IDS_PER_MESSAGE_MAX, KEYS_PER_MESSAGE_MAX};
 use crate::past::block::Refusal;
 use crate::wire::WireError;
+use crate::wire::group::{Anycast, AnycastAnswer, Leave, Publication, Subscribe, Subscribed, Taken};
 use bytes::Bytes;
 use minicbor::decode::Error as DecodeError;
 use minicbor::encode::{Error as EncodeError, Write};
@@ -63,6 +64,20 @@ pub enum Body {
     Tell(Bytes),
     /// 33: the application's answer, as the payload.
     Told(Bytes),
+    /// 40: the sender wants to be below the receiver in a group's tree, or to stay there.
+    Subscribe(Subscribe),
+    /// 41: whether it is.
+    Subscribed(Subscribed),
+    /// 42: the sender is no longer below the receiver in a group's tree.
+    Leave(Leave),
+    /// 43: what is published to a group, as the payload; on its way to the root, or down the tree.
+    Publication(Publication, Bytes),
+    /// 44: a message of a group has arrived and is seen to, or why not.
+    Taken(Taken),
+    /// 45: looks for one member of a group that takes the payload.
+    Anycast(Anycast, Bytes),
+    /// 46: how that ended, told to whoever asked.
+    AnycastAnswer(AnycastAnswer),
 }
 
 impl Body {
@@ -94,6 +109,13 @@ impl Body {
             Body::RangeListing(_) => 26,
             Body::Tell(_) => 32,
             Body::Told(_) => 33,
+            Body::Subscribe(_) => 40,
+            Body::Subscribed(_) => 41,
+            Body::Leave(_) => 42,
+            Body::Publication(..) => 43,
+            Body::Taken(_) => 44,
+            Body::Anycast(..) => 45,
+            Body::AnycastAnswer(_) => 46,
         }
     }
 
@@ -106,7 +128,9 @@ impl Body {
             | Body::Store(_, payload)
             | Body::FetchAnswer(_, payload)
             | Body::Tell(payload)
-            | Body::Told(payload) => payload.clone(),
+            | Body::Told(payload)
+            | Body::Publication(_, payload)
+            | Body::Anycast(_, payload) => payload.clone(),
             _ => Bytes::new(),
         }
     }
@@ -458,6 +482,10 @@ impl Body {
             }
             Body::Extended(extended) => extended.known.len() <= GROUPS_PER_MESSAGE_MAX,
             Body::RangeListing(listing) => listing.entries.len() <= KEYS_PER_MESSAGE_MAX,
+            Body::Subscribed(subscribed) => subscribed.ids.len() <= IDS_PER_MESSAGE_MAX,
+            Body::Anycast(anycast, _) => {
+                anycast.visited.len() <= IDS_PER_MESSAGE_MAX && anycast.pending.len() <= IDS_PER_MESSAGE_MAX
+            }
             _ => true,
         };
         if within { Ok(()) } else { Err(WireError::TooMany) }

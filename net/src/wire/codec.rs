@@ -130,11 +130,11 @@ impl Header {
 }
 
 fn is_type(number: u8) -> bool {
-    matches!(number, 1..=11 | 16..=26 | 32..=33)
+    matches!(number, 1..=11 | 16..=26 | 32..=33 | 40..=46)
 }
 
 fn has_payload(number: u8) -> bool {
-    matches!(number, 11 | 16 | 18 | 21 | 32 | 33)
+    matches!(number, 11 | 16 | 18 | 21 | 32 | 33 | 43 | 45)
 }
 
 fn write_body(body: &Body, head: &mut Vec<u8>) {
@@ -156,6 +156,13 @@ fn write_body(body: &Body, head: &mut Vec<u8>) {
         Body::Extended(b) => minicbor::encode(b, head),
         Body::RangeDigest(b) => minicbor::encode(b, head),
         Body::RangeListing(b) => minicbor::encode(b, head),
+        Body::Subscribe(b) => minicbor::encode(b, head),
+        Body::Subscribed(b) => minicbor::encode(b, head),
+        Body::Leave(b) => minicbor::encode(b, head),
+        Body::Publication(b, _) => minicbor::encode(b, head),
+        Body::Taken(b) => minicbor::encode(b, head),
+        Body::Anycast(b, _) => minicbor::encode(b, head),
+        Body::AnycastAnswer(b) => minicbor::encode(b, head),
         // Nothing to say beside the payload: the body is empty.
         Body::HopAck | Body::RangeAgreed | Body::RingDocument(_) | Body::Tell(_) | Body::Told(_) => Ok(()),
     };
@@ -188,6 +195,13 @@ fn read_body(number: u8, body: &[u8], payload: Bytes) -> Result<Body, WireError>
         26 => Body::RangeListing(cbor(body)?),
         32 => empty(body, Body::Tell(payload))?,
         33 => empty(body, Body::Told(payload))?,
+        40 => Body::Subscribe(cbor(body)?),
+        41 => Body::Subscribed(cbor(body)?),
+        42 => Body::Leave(cbor(body)?),
+        43 => Body::Publication(cbor(body)?, payload),
+        44 => Body::Taken(cbor(body)?),
+        45 => Body::Anycast(cbor(body)?, payload),
+        46 => Body::AnycastAnswer(cbor(body)?),
         other => return Err(WireError::Type(other)),
     })
 }

@@ -356,6 +356,18 @@ fn deliveries_are_answered_through_the_machine_and_dropped_when_nobody_takes_the
 }
 
 #[test]
+fn without_an_application_nothing_is_accepted_and_publications_are_counted() {
+    let bench = Bench::start();
+    let (group, payload) = (Id([1; 20]), Bytes::from_static(b"who?"));
+    let solicit = Action::Solicit { group, asker: Id([7; 20]), solicitation: 9, payload: payload.clone() };
+    bench.perform(vec![solicit, Action::Published { group, publisher: Id([7; 20]), payload }]);
+    let (_, Event::Command { command: Command::Accept { solicitation, accepts }, .. }) = bench.next() else { panic!() };
+    assert_eq!((solicitation, accepts), (9, false));
+    assert_eq!(bench.drops("publication without an application"), 1);
+    bench.stop();
+}
+
+#[test]
 fn callers_get_their_reply_or_are_told_that_there_are_too_many() {
     let bench = Bench::start();
     let reply = bench.perform(vec![Action::Reply { request: RequestId(0), reply: Reply::Done }]);
