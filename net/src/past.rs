@@ -18,6 +18,7 @@
 pub mod block;
 mod insert;
 mod lookup;
+mod pulls;
 mod refresh;
 mod replica;
 mod signed;
@@ -36,6 +37,7 @@ use crate::wire::{Body, Place, StoreOutcome};
 use bytes::Bytes;
 use insert::{Copying, Insertion};
 use lookup::Lookup;
+use pulls::Pulls;
 use refresh::{Extending, Refreshing};
 use replica::Incoming;
 use signed::{SignedRead, SignedWrite};
@@ -115,6 +117,7 @@ pub(crate) struct Past {
     extendings: BTreeMap<u64, Extending>,
     operations: BTreeMap<OpId, Then>,
     upkeep: Upkeep,
+    pulls: Pulls,
 }
 
 impl Past {

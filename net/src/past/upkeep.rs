@@ -12,23 +12,21 @@
 //!
 //! Until a node has compared notes with enough partners since it started it does not say that an object is *absent*
 //! ([`super::replica`]); those first rounds are hurried. Objects we hold but do not belong to, after others joined or
-//! came back, are offered now and then to those they belong to. Fetching is bounded in number and in bytes a second;
-//! objects that the fewest partners have offered come first.
+//! came back, are offered now and then to those they belong to. What is missing is fetched by [`super::pulls`].
 
-use super::replica::{bounded_lease, holders, out_of_scope};
+use super::replica::{bounded_lease, holders};
 use super::{Answer, Past, Then, seconds};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{
-    DIGESTS_OPEN_MAX, KEYS_PER_MESSAGE_MAX, ORPHANS_EVERY, PARTNERS_MAX, PULL_SOURCES_MAX, PULLS_MAX, PULLS_OPEN_MAX,
-    SECOND, UPKEEP, UPKEEP_BYTES_PER_SECOND, UPKEEP_SYNC, UPKEEP_SYNC_ROUNDS, WALKS_MAX,
+    DIGESTS_OPEN_MAX, KEYS_PER_MESSAGE_MAX, ORPHANS_EVERY, PARTNERS_MAX, SECOND, UPKEEP, UPKEEP_SYNC,
+    UPKEEP_SYNC_ROUNDS, WALKS_MAX,
 };
-use crate::machine::{ComputeResult, Listed, Metric, Micros, Seconds, StorageOperation, StorageResult};
+use crate::machine::{Listed, Metric, StorageOperation, StorageResult};
 use crate::pastry::Pastry;
 use crate::roster::Roster;
 use crate::site::{Due, Site, Turn};
-use crate::wire::{Body, Fetch, FetchAnswer, FetchOutcome, ListingEntry, ListingRole, RangeDigest, RangeListing};
-use bytes::Bytes;
+use crate::wire::{Body, ListingEntry, ListingRole, RangeDigest, RangeListing};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A part of the ring to be compared, or to be searched for objects that belong elsewhere.
@@ -50,17 +48,6 @@ struct Exchange {
     is_ours: bool,
 }
 
-/// An object to be fetched.
-#[derive(Debug)]
-struct Pull {
-    version: u64,
-    expiry: Seconds,
-    sources: Vec<Id>,
-    /// Partners whose comparison is complete only when this has been fetched.
-    partners: Vec<Id>,
-    is_open: bool,
-}
-
 /// One node's upkeep.
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
@@ -73,11 +60,6 @@ pub(super) struct Upkeep {
     exchanges: BTreeMap<Id, Exchange>,
     /// Partners with which a comparison was completed since this node started.
     met: BTreeSet<Id>,
-    pulls: BTreeMap<Key, Pull>,
-    pulls_open: usize,
-    /// Bytes that may still be fetched, as of `budget_at`.
-    budget: i64,
-    budget_at: Micros,
 }
 
 impl Upkeep {
@@ -368,150 +350,8 @@ impl Past {
         self.pull_more(turn);
     }
 
-    /// Notes an object that we lack, if we belong to its holders.
-    fn want(
-        &mut self,
-        pastry: &mut Pastry,
-        turn: &mut Turn<'_>,
-        from: Id,
-        entry: &ListingEntry,
-        listing: &RangeListing,
-    ) {
-        let belongs = holders(pastry, turn, &entry.key).contains(&turn.site.me);
-        let in_scope = out_of_scope(pastry, turn, from, &listing.scope, &entry.key).is_none();
-        if !belongs || !in_scope || entry.expiry <= seconds(turn) {
-            return;
-        }
-        if self.upkeep.pulls.len() >= PULLS_MAX && !self.upkeep.pulls.contains_key(&entry.key) {
-            turn.count(Metric::Dropped);
-            self.fail(from);
-            return;
-        }
-        let pull = self.upkeep.pulls.entry(entry.key).or_insert(Pull {
-            version: entry.version,
-            expiry: entry.expiry,
-            sources: Vec::new(),
-            partners: Vec::new(),
-            is_open: false,
-        });
-        pull.expiry = pull.expiry.max(entry.expiry);
-        if entry.version > pull.version {
-            pull.version = entry.version;
-            pull.sources.clear();
-        }
-        if entry.version == pull.version && pull.sources.len() < PULL_SOURCES_MAX && !pull.sources.contains(&from) {
-            pull.sources.push(from);
-        }
-        if !pull.partners.contains(&from) {
-            pull.partners.push(from);
-            self.upkeep.exchanges.entry(from).or_default().open += 1;
-        }
-    }
-
-    /// Fetches what is wanted, as far as number and bytes allow; what the fewest have offered first.
-    pub(super) fn pull_more(&mut self, turn: &mut Turn<'_>) {
-        self.refill_budget(turn.now);
-        if self.upkeep.budget <= 0 {
-            if self.upkeep.pulls_open == 0 && !self.upkeep.pulls.is_empty() {
-                turn.due_in(SECOND / 4, Due::Pulls);
-            }
-            return;
-        }
-        let room = PULLS_OPEN_MAX.saturating_sub(self.upkeep.pulls_open);
-        if room == 0 {
-            return;
-        }
-        let mut waiting: Vec<(usize, Key)> =
-            self.upkeep.pulls.iter().filter(|(_, pull)| !pull.is_open).map(|(k, p)| (p.sources.len(), *k)).collect();
-        waiting.sort();
-        for (_, key) in waiting.into_iter().take(room) {
-            self.pull(turn, key);
-        }
-    }
-
-    fn pull(&mut self, turn: &mut Turn<'_>, key: Key) {
-        let source = self.upkeep.pulls.get_mut(&key).and_then(|pull| pull.sources.pop());
-        let fetch = Fetch { scope: turn.site.scope(), key };
-        match source.and_then(|source| turn.call(source, Body::Fetch(fetch), Owner::Pull(key))) {
-            Some(_) => {
-                if let Some(pull) = self.upkeep.pulls.get_mut(&key) {
-                    pull.is_open = true;
-                    self.upkeep.pulls_open += 1;
-                }
-            }
-            // Nobody is left to ask: the next round will tell.
-            None => self.end_pull(key, false),
-        }
-    }
-
-    pub(super) fn pull_answered(&mut self, turn: &mut Turn<'_>, key: Key, answer: Answer) {
-        let Some(pull) = self.upkeep.pulls.get(&key) else { return };
-        match answer {
-            Answer::Body(Body::FetchAnswer(FetchAnswer { outcome: FetchOutcome::Found { expiry, .. } }, value)) => {
-                self.upkeep.budget -= value.len() as i64;
-                let then = Then::PullVerified { key, value: value.clone(), expiry: expiry.max(pull.expiry) };
-                self.begin_verification(turn, key, value, then);
-            }
-            _ => self.pull_again(turn, key),
-        }
-    }
-
-    pub(super) fn pull_verified(
-        &mut self,
-        turn: &mut Turn<'_>,
-        key: Key,
-        value: Bytes,
-        expiry: Seconds,
-        result: ComputeResult,
-    ) {
-        match result {
-            ComputeResult::Verified { version } => {
-                let expiry = bounded_lease(turn, expiry);
-                let put = StorageOperation::Put { key, version, expiry, value };
-                self.begin_storage(turn, put, Then::PullPut { key });
-            }
-            ComputeResult::Refused(_) => self.pull_again(turn, key),
-        }
-    }
-
-    pub(super) fn pull_stored(&mut self, turn: &mut Turn<'_>, key: Key, result: &StorageResult) {
-        let is_good = matches!(result, StorageResult::Put | StorageResult::Superseded { .. });
-        if matches!(result, StorageResult::Put) {
-            turn.count(Metric::Replicated);
-        }
-        self.upkeep.pulls_open = self.upkeep.pulls_open.saturating_sub(1);
-        self.end_pull(key, is_good);
-        self.pull_more(turn);
-    }
-
-    /// This source would not do: the next one.
-    fn pull_again(&mut self, turn: &mut Turn<'_>, key: Key) {
-        self.upkeep.pulls_open = self.upkeep.pulls_open.saturating_sub(1);
-        if let Some(pull) = self.upkeep.pulls.get_mut(&key) {
-            pull.is_open = false;
-        }
-        self.pull(turn, key);
-        self.pull_more(turn);
-    }
-
-    fn end_pull(&mut self, key: Key, is_good: bool) {
-        if let Some(pull) = self.upkeep.pulls.remove(&key) {
-            for partner in pull.partners {
-                self.close(partner, is_good);
-            }
-        }
-    }
-
-    fn refill_budget(&mut self, now: Micros) {
-        let upkeep = &mut self.upkeep;
-        let elapsed = now.saturating_sub(upkeep.budget_at).min(SECOND);
-        upkeep.budget_at = now;
-        let refill = UPKEEP_BYTES_PER_SECOND * elapsed / SECOND;
-        upkeep.budget = (upkeep.budget + refill as i64).min(UPKEEP_BYTES_PER_SECOND as i64);
-    }
-
     /// One thing that was open with a partner is done. When all are, and none failed, we have met.
-    fn close(&mut self, partner: Id, is_good: bool) {
+    pub(super) fn close(&mut self, partner: Id, is_good: bool) {
         let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) else { return };
         exchange.has_failed |= !is_good;
         exchange.open = exchange.open.saturating_sub(1);
@@ -523,7 +363,12 @@ impl Past {
         }
     }
 
-    fn fail(&mut self, partner: Id) {
+    /// One more thing is open with a partner.
+    pub(super) fn expect_more(&mut self, partner: Id) {
+        self.upkeep.exchanges.entry(partner).or_default().open += 1;
+    }
+
+    pub(super) fn fail(&mut self, partner: Id) {
         if let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) {
             exchange.has_failed = true;
         }
