@@ -131,6 +131,9 @@ pub const SIGNED_TRIES: u8 = 6;
 pub const SIGNED_PATIENCE: Micros = 4 * SECOND;
 /// No lease may end later than this many lease periods from now.
 pub const LEASE_PERIODS_MAX: u64 = 4;
+/// A partner that keeps an object for so many seconds longer than our clock would have it deleted has a clock that contradicts
+/// ours: then leases are not agreed on. No lease ends earlier than this by a clock that is ahead.
+pub const CLOCKS_APART_MAX_S: u64 = 600;
 /// Period of replica upkeep, less up to a tenth.
 pub const UPKEEP: Micros = 300 * SECOND;
 /// Period of replica upkeep while this node does not yet know what it should hold.

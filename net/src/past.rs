@@ -11,12 +11,14 @@
 //!
 //! `replica` is the other side of all of these: what a node checks before it stores, answers, or admits that it
 //! does not know. `upkeep` keeps the copies of neighbours equal, range by range; `refresh` extends leases, a batch
-//! a holder. Objects are deleted by the store when their lease and the ring's grace have passed, never by message.
+//! a holder. Objects are deleted by the store when their lease and the ring's grace have passed, never by message, and only
+//! once other holders were asked for a later lease (`leases`). What a node lacks it fetches within bounds (`pulls`).
 //!
 //! An object travels directly between the two who care, never through the hops of a route: those only find the root.
 
 pub mod block;
 mod insert;
+mod leases;
 mod lookup;
 mod pulls;
 mod refresh;
@@ -36,6 +38,7 @@ use crate::site::{Due, Turn};
 use crate::wire::{Body, Place, StoreOutcome};
 use bytes::Bytes;
 use insert::{Copying, Insertion};
+use leases::Agreements;
 use lookup::Lookup;
 use pulls::Pulls;
 use refresh::{Extending, Refreshing};
@@ -92,8 +95,10 @@ enum Then {
     PullPut {
         key: Key,
     },
-    /// Nobody waits for it.
-    Nothing,
+    /// Later leases that this partner knew of.
+    Adopted {
+        from: Id,
+    },
 }
 
 /// What arrived for an open request.
@@ -118,6 +123,7 @@ pub(crate) struct Past {
     operations: BTreeMap<OpId, Then>,
     upkeep: Upkeep,
     pulls: Pulls,
+    agreements: Agreements,
 }
 
 impl Past {
@@ -187,6 +193,7 @@ impl Past {
             }
             Owner::Tell(_) => unreachable!("not a matter of PAST"),
         }
+        self.tell_leases(pastry, turn);
     }
 
     /// A storage operation of ours has finished.
@@ -202,8 +209,10 @@ impl Past {
             }
             Then::MergeScan { from, listing } => self.merge_scanned(pastry, turn, from, listing, result),
             Then::PullPut { key } => self.pull_stored(turn, key, &result),
+            Then::Adopted { from } => self.compared(from, matches!(result, StorageResult::Touched { .. })),
             _ => {}
         }
+        self.tell_leases(pastry, turn);
     }
 
     /// A computation of ours has finished.
@@ -267,7 +276,7 @@ impl Past {
 
     /// Gives an object to replicas that were found without it.
     fn mend(turn: &mut Turn<'_>, key: Key, value: &Bytes, expiry: Seconds, replicas: &[Id]) {
-        if expiry <= seconds(turn) {
+        if !replica::is_kept(turn, expiry) {
             return;
         }
         let place = Place { scope: turn.site.scope(), key, expiry };

@@ -2,8 +2,8 @@
 //!
 //! What the fewest partners have offered comes first: of that the fewest copies are left.
 
-use super::replica::{bounded_lease, holders, out_of_scope};
-use super::{Answer, Past, Then, seconds};
+use super::replica::{bounded_lease, holders, is_kept, out_of_scope};
+use super::{Answer, Past, Then};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{PULL_SOURCES_MAX, PULLS_MAX, PULLS_OPEN_MAX, SECOND, UPKEEP_BYTES_PER_SECOND};
@@ -47,12 +47,12 @@ impl Past {
     ) {
         let belongs = holders(pastry, turn, &entry.key).contains(&turn.site.me);
         let in_scope = out_of_scope(pastry, turn, from, &listing.scope, &entry.key).is_none();
-        if !belongs || !in_scope || entry.expiry <= seconds(turn) {
+        if !belongs || !in_scope || !is_kept(turn, entry.expiry) {
             return;
         }
         if self.pulls.wanted.len() >= PULLS_MAX && !self.pulls.wanted.contains_key(&entry.key) {
             turn.count(Metric::Dropped);
-            self.fail(from);
+            self.forgo_object(from);
             return;
         }
         let pull = self.pulls.wanted.entry(entry.key).or_insert(Pull {
@@ -72,7 +72,7 @@ impl Past {
         }
         if !pull.partners.contains(&from) {
             pull.partners.push(from);
-            self.expect_more(from);
+            self.expect_object(from);
         }
     }
 
@@ -133,6 +133,12 @@ impl Past {
         result: ComputeResult,
     ) {
         match result {
+            // Its time is over while it was fetched.
+            ComputeResult::Verified { .. } if !is_kept(turn, expiry) => {
+                self.pulls.open = self.pulls.open.saturating_sub(1);
+                self.end_pull(key, true);
+                self.pull_more(turn);
+            }
             ComputeResult::Verified { version } => {
                 let expiry = bounded_lease(turn, expiry);
                 let put = StorageOperation::Put { key, version, expiry, value };

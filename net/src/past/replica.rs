@@ -8,7 +8,7 @@
 use super::{Past, Then, rules, seconds};
 use crate::id::{Id, Key};
 use crate::limits::{LEASE_PERIODS_MAX, SUBSTITUTES_MAX};
-use crate::machine::{ComputeResult, Metric, StorageOperation, StorageResult};
+use crate::machine::{ComputeResult, Metric, Seconds, StorageOperation, StorageResult};
 use crate::pastry::{Pastry, eligible, is_signed};
 use crate::site::Turn;
 use crate::wire::{Body, Fetch, FetchAnswer, FetchOutcome, Place, Scope, StoreAnswer, StoreOutcome};
@@ -31,6 +31,9 @@ impl Past {
             Some(StoreOutcome::WrongScope(epoch))
         } else if !may_hold(pastry, turn, &key) {
             Some(StoreOutcome::NotMine)
+        } else if !is_kept(turn, incoming.place.expiry) {
+            // A copy on its way since before the object was deleted, perhaps. It would be deleted again.
+            Some(StoreOutcome::Failed)
         } else if self.is_overloaded() {
             turn.count(Metric::Dropped);
             Some(StoreOutcome::Failed)
@@ -137,6 +140,12 @@ pub(super) fn holders(pastry: &Pastry, turn: &Turn<'_>, key: &Key) -> Vec<Id> {
     } else {
         eligible(&turn.site.roster, key)
     }
+}
+
+/// Whether an object with a lease that ends then is one to have: the lease and the ring's grace have not both passed. The owner
+/// may be late; then the object is kept, compared and copied like any other.
+pub(super) fn is_kept(turn: &Turn<'_>, expiry: Seconds) -> bool {
+    expiry.saturating_add(turn.site.roster.ring().parameters.grace_s) > seconds(turn)
 }
 
 /// No writer may pay for a lease that outlives this by much.

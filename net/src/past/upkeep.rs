@@ -8,21 +8,25 @@
 //!
 //! Traffic is per range, not per object, as long as nothing differs. Views of who holds what may differ for a while;
 //! then ranges are listed in vain, and nothing worse happens. Leases take part: a holder that was away over a refresh
-//! adopts the later one. What has expired is not listed, so a slower holder cannot bring it back.
+//! adopts the later one, and until it has compared its store deletes nothing ([`super::leases`]). An object takes part as long
+//! as it is kept: until its lease and the ring's grace have passed. What then is still on a disk, because its deletion is held
+//! up or the sweep has not come by, is neither listed nor fetched, so a slower holder cannot bring it back; if its lease was
+//! extended elsewhere it is missing in our sums, and the partner's listing tells.
 //!
 //! Until a node has compared notes with enough partners since it started it does not say that an object is *absent*
 //! ([`super::replica`]); those first rounds are hurried. Objects we hold but do not belong to, after others joined or
 //! came back, are offered now and then to those they belong to. What is missing is fetched by [`super::pulls`].
 
-use super::replica::{bounded_lease, holders};
-use super::{Answer, Past, Then, seconds};
+use super::leases::is_ahead_of;
+use super::replica::{bounded_lease, holders, is_kept};
+use super::{Answer, Past, Then};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{
     DIGESTS_OPEN_MAX, KEYS_PER_MESSAGE_MAX, ORPHANS_EVERY, PARTNERS_MAX, SECOND, UPKEEP, UPKEEP_SYNC,
     UPKEEP_SYNC_ROUNDS, WALKS_MAX,
 };
-use crate::machine::{Listed, Metric, StorageOperation, StorageResult};
+use crate::machine::{Listed, Metric, Micros, StorageOperation, StorageResult};
 use crate::pastry::Pastry;
 use crate::roster::Roster;
 use crate::site::{Due, Site, Turn};
@@ -44,8 +48,13 @@ pub(super) struct Segment {
 struct Exchange {
     open: usize,
     has_failed: bool,
+    /// Of what is open, all that is not the fetching of an object: what may still tell of a later lease.
+    comparing: usize,
+    have_leases_failed: bool,
     /// Whether it was begun by us, over all that we may hold; a listing sent unasked proves nothing of the rest.
     is_ours: bool,
+    /// When it was begun, if by us.
+    begun: Micros,
 }
 
 /// One node's upkeep.
@@ -73,6 +82,7 @@ impl Upkeep {
         self.met.clear();
         for exchange in self.exchanges.values_mut() {
             exchange.has_failed = true;
+            exchange.have_leases_failed = true;
         }
     }
 }
@@ -113,8 +123,12 @@ impl Past {
             return; // Becoming ready begins the rounds anew.
         }
         let is_hurried = self.upkeep.rounds < UPKEEP_SYNC_ROUNDS && !self.is_synced(pastry, turn.site);
-        turn.due_about(if is_hurried { UPKEEP_SYNC } else { UPKEEP }, Due::Upkeep);
+        // Leases are compared at least once in a grace, so that nothing is deleted late for want of it.
+        let grace = turn.site.roster.ring().parameters.grace_s.saturating_mul(SECOND);
+        let period = if is_hurried { UPKEEP_SYNC } else { UPKEEP.min(grace.max(UPKEEP_SYNC)) };
+        turn.due_about(period, Due::Upkeep);
         self.upkeep.rounds += 1;
+        self.tell_leases_now(pastry, turn);
         self.walk_on(turn); // What was put off because too much was under way.
         let mut partners = partners(pastry, &turn.site.roster, turn.site.me);
         if is_hurried {
@@ -140,14 +154,17 @@ impl Past {
 
     fn walk(&mut self, turn: &mut Turn<'_>, segment: Segment) {
         for partner in &segment.partners {
+            self.begin_comparison(*partner);
             let exchange = self.upkeep.exchanges.entry(*partner).or_default();
-            exchange.open += 1;
-            exchange.is_ours = true;
+            if !exchange.is_ours {
+                exchange.is_ours = true;
+                exchange.begun = turn.now;
+            }
         }
         if self.upkeep.waiting.len() >= WALKS_MAX {
             turn.count(Metric::Dropped);
             for partner in segment.partners {
-                self.close(partner, false);
+                self.compared(partner, false);
             }
             return;
         }
@@ -177,7 +194,7 @@ impl Past {
         self.upkeep.is_scanning = false;
         let StorageResult::Listed(entries) = result else {
             for partner in segment.partners {
-                self.close(partner, false);
+                self.compared(partner, false);
             }
             return self.walk_on(turn);
         };
@@ -192,15 +209,14 @@ impl Past {
             self.walk(turn, rest);
         }
         for partner in segment.partners {
-            self.close(partner, true);
+            self.compared(partner, true);
         }
         self.walk_on(turn);
     }
 
     fn send_digests(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, segment: &Segment, end: Id, entries: &[Listed]) {
         let mut sums: BTreeMap<Id, Sum> = segment.partners.iter().map(|id| (*id, Sum::default())).collect();
-        let now = seconds(turn);
-        for entry in entries.iter().filter(|entry| entry.expiry > now) {
+        for entry in entries.iter().filter(|entry| is_kept(turn, entry.expiry)) {
             let holders = holders(pastry, turn, &entry.key);
             if holders.contains(&turn.site.me) {
                 for id in holders {
@@ -214,7 +230,7 @@ impl Past {
             let digest = sum.digest(turn, segment.from, end);
             let owner = Owner::Digest { from: segment.from, to: end };
             if turn.call(partner, Body::RangeDigest(digest), owner).is_some() {
-                self.upkeep.exchanges.entry(partner).or_default().open += 1;
+                self.begin_comparison(partner);
                 self.upkeep.digests_open += 1;
             } else {
                 self.fail(partner);
@@ -262,7 +278,7 @@ impl Past {
     pub(super) fn digest_answered(&mut self, turn: &mut Turn<'_>, partner: Id, from: Id, to: Id, answer: Answer) {
         self.upkeep.digests_open -= 1;
         match answer {
-            Answer::Body(Body::RangeAgreed) => self.close(partner, true),
+            Answer::Body(Body::RangeAgreed) => self.compared(partner, true),
             Answer::Body(Body::RangeListing(listing)) if is_part_of(&listing, from, to) => {
                 if listing.to != to {
                     let rest = Segment {
@@ -278,7 +294,7 @@ impl Past {
                 }
                 self.merge(turn, partner, listing);
             }
-            _ => self.close(partner, false),
+            _ => self.compared(partner, false),
         }
         self.walk_on(turn);
     }
@@ -289,14 +305,14 @@ impl Past {
             turn.count(Metric::Unexpected);
             return;
         }
-        self.upkeep.exchanges.entry(from).or_default().open += 1;
+        self.begin_comparison(from);
         self.merge(turn, from, listing);
     }
 
     fn merge(&mut self, turn: &mut Turn<'_>, from: Id, listing: RangeListing) {
         if self.is_overloaded() {
             turn.count(Metric::Dropped);
-            self.close(from, false);
+            self.compared(from, false);
             return;
         }
         // Twice a page: we may hold more of this range than the partner, and must find each of its keys in ours.
@@ -314,16 +330,20 @@ impl Past {
         result: StorageResult,
     ) {
         let StorageResult::Listed(mine) = result else {
-            self.close(from, false);
+            self.compared(from, false);
             return;
         };
         let end = if mine.len() < 2 * KEYS_PER_MESSAGE_MAX { listing.to } else { end_of_page(&mine, listing.to) };
         let held: BTreeMap<Key, &Listed> = mine.iter().map(|entry| (entry.key, entry)).collect();
         let mut later_leases = Vec::new();
         for theirs in listing.entries.iter().filter(|entry| is_between(entry.key.placement(), listing.from, end)) {
+            if is_ahead_of(turn, theirs.expiry) {
+                turn.count(Metric::Unexpected);
+                self.fail(from);
+            }
             match held.get(&theirs.key) {
-                Some(ours) if ours.version > theirs.version => {}
-                Some(ours) if ours.version == theirs.version => {
+                // A lease is the key's, whichever version it was given for.
+                Some(ours) if ours.version >= theirs.version => {
                     if theirs.expiry > ours.expiry {
                         later_leases.push((theirs.key, bounded_lease(turn, theirs.expiry)));
                     }
@@ -332,7 +352,8 @@ impl Past {
             }
         }
         if !later_leases.is_empty() {
-            self.begin_storage(turn, StorageOperation::Touch { leases: later_leases }, Then::Nothing);
+            self.begin_comparison(from); // It ends when they are durable.
+            self.begin_storage(turn, StorageOperation::Touch { leases: later_leases }, Then::Adopted { from });
         }
         if listing.role == ListingRole::Difference {
             let theirs: BTreeMap<Key, &ListingEntry> = listing.entries.iter().map(|e| (e.key, e)).collect();
@@ -346,7 +367,7 @@ impl Past {
                 turn.send(from, request, Body::RangeListing(lacking));
             }
         }
-        self.close(from, end == listing.to);
+        self.compared(from, end == listing.to);
         self.pull_more(turn);
     }
 
@@ -363,15 +384,42 @@ impl Past {
         }
     }
 
-    /// One more thing is open with a partner.
-    pub(super) fn expect_more(&mut self, partner: Id) {
+    /// An object is to be fetched before we have met this partner.
+    pub(super) fn expect_object(&mut self, partner: Id) {
         self.upkeep.exchanges.entry(partner).or_default().open += 1;
     }
 
-    pub(super) fn fail(&mut self, partner: Id) {
+    /// An object that this partner has will not be fetched now.
+    pub(super) fn forgo_object(&mut self, partner: Id) {
         if let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) {
             exchange.has_failed = true;
         }
+    }
+
+    /// The comparison with a partner will not be complete.
+    fn fail(&mut self, partner: Id) {
+        if let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) {
+            exchange.has_failed = true;
+            exchange.have_leases_failed = true;
+        }
+    }
+
+    /// One more thing is to be compared with a partner.
+    fn begin_comparison(&mut self, partner: Id) {
+        let exchange = self.upkeep.exchanges.entry(partner).or_default();
+        exchange.open += 1;
+        exchange.comparing += 1;
+    }
+
+    /// One thing is compared, or cannot be. When all are, and the leases found are durable, we agree on leases.
+    pub(super) fn compared(&mut self, partner: Id, is_good: bool) {
+        let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) else { return };
+        exchange.have_leases_failed |= !is_good;
+        exchange.comparing = exchange.comparing.saturating_sub(1);
+        if exchange.comparing == 0 && exchange.is_ours && !exchange.have_leases_failed {
+            self.agreements.compared(partner, exchange.begun);
+        }
+        self.close(partner, is_good);
     }
 }
 
@@ -417,12 +465,11 @@ impl RangeDigest {
     }
 }
 
-/// Of a page of our own store, the unexpired objects that by our view belong on both of us.
+/// Of a page of our own store, the objects still kept that by our view belong on both of us.
 fn shared_with(pastry: &Pastry, turn: &Turn<'_>, partner: Id, entries: &[Listed]) -> Vec<Listed> {
-    let now = seconds(turn);
     let is_shared = |entry: &&Listed| {
         let holders = holders(pastry, turn, &entry.key);
-        entry.expiry > now && holders.contains(&turn.site.me) && holders.contains(&partner)
+        is_kept(turn, entry.expiry) && holders.contains(&turn.site.me) && holders.contains(&partner)
     };
     entries.iter().filter(is_shared).copied().collect()
 }
@@ -434,9 +481,8 @@ fn listing(turn: &Turn<'_>, from: Id, to: Id, entries: &[Listed], role: ListingR
 
 /// Offers the objects of a page that do not belong to us to the nearest of those they belong to.
 fn offer_orphans(pastry: &Pastry, turn: &mut Turn<'_>, from: Id, to: Id, entries: &[Listed]) {
-    let now = seconds(turn);
     let mut offers: BTreeMap<Id, Vec<Listed>> = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.expiry > now) {
+    for entry in entries.iter().filter(|entry| is_kept(turn, entry.expiry)) {
         let holders = holders(pastry, turn, &entry.key);
         if let Some(first) = holders.first().filter(|_| !holders.contains(&turn.site.me)) {
             offers.entry(*first).or_default().push(*entry);
@@ -479,7 +525,7 @@ fn neighbourhood(pastry: &Pastry, roster: &Roster, me: Id) -> (Id, Id) {
 }
 
 /// The nearest `count` active hosts on either side, by the ring document.
-fn certified_sides(roster: &Roster, me: Id, count: usize) -> [Vec<Id>; 2] {
+pub(super) fn certified_sides(roster: &Roster, me: Id, count: usize) -> [Vec<Id>; 2] {
     let near = |ids: &mut dyn Iterator<Item = Id>| {
         let (mut chosen, mut hosts) = (Vec::new(), Vec::new());
         for id in ids.filter(|id| roster.is_active(*id)) {
