@@ -231,7 +231,7 @@ impl Overlay {
                     }
                 }
                 Due::Task(task) => self.past.task_due(&mut self.pastry, &mut turn, task),
-                Due::Upkeep | Due::Pulls => self.past.due(&mut self.pastry, &mut turn, due),
+                Due::Upkeep | Due::Pulls | Due::Absence => self.past.due(&mut self.pastry, &mut turn, due),
                 Due::Conversation(conversation) => self.conversations.expire(&mut turn, conversation),
                 _ => self.pastry.due(&mut turn, due),
             }
@@ -305,7 +305,7 @@ impl Overlay {
         let mut turn = Turn { now, site: &mut self.site, out };
         match notice {
             Notice::Ready => self.past.ready(&mut turn),
-            Notice::Neighbourhood => self.past.neighbourhood_changed(),
+            Notice::Neighbourhood => self.past.neighbourhood_changed(&self.pastry, &mut turn),
             Notice::Located { asker, root } => match asker {
                 Asker::Command(request) => {
                     let located = root.map(|(root, hops)| Reply::Located { root, hops });

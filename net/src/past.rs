@@ -9,6 +9,7 @@
 //!   live on the k_head *eligible* members of the ring document and nowhere else, whether those answer or not
 //!   (`signed`).
 //!
+//! `holders` says who has what: a member that is away for a moment keeps what is its own, and nothing is moved for it.
 //! `replica` is the other side of all of these: what a node checks before it stores, answers, or admits that it
 //! does not know. `upkeep` keeps the copies of neighbours equal, range by range; `refresh` extends leases, a batch
 //! a holder. Objects are deleted by the store when their lease and the ring's grace have passed, never by message, and only
@@ -17,6 +18,7 @@
 //! An object travels directly between the two who care, never through the hops of a route: those only find the root.
 
 pub mod block;
+pub(crate) mod holders;
 mod insert;
 mod leases;
 mod lookup;
@@ -256,6 +258,7 @@ impl Past {
         match due {
             Due::Upkeep => self.upkeep_round(pastry, turn),
             Due::Pulls => self.pull_more(turn),
+            Due::Absence => self.absence_over(turn),
             _ => unreachable!("not a matter of PAST"),
         }
     }

@@ -10,12 +10,13 @@
 //! an acknowledged block, f of them perhaps falsely, so that among any n + f + 1 − q of the others is one that has it and is
 //! correct. For content n is k by the ring document, however few are alive: of the default three, both others. Substitutes of
 //! those that are gone count in their place, since upkeep has given them what they stand in for; so members that never come
-//! back hold nothing up while k hosts are alive. For signed blocks the eligible members alone count: if fewer than enough
+//! back hold nothing up while k hosts are alive; those that are away for a moment ([`super::holders`]) do for that moment. For signed blocks the eligible members alone count: if fewer than enough
 //! of them are ever there again, space stays taken until the CA declares the others dead.
 //!
 //! The last thing a clock that is far ahead must not do is to end leases: then a partner lists objects as kept that by our
 //! clock are long gone, under the same lease as ours. That is no agreement ([`is_ahead_of`]).
 
+use super::holders::claiming_sides;
 use super::upkeep::certified_sides;
 use super::{Past, rules};
 use crate::id::Id;
@@ -83,7 +84,7 @@ impl Past {
         let parameters = roster.ring().parameters;
         let rules = rules(turn, roster.eligible(me, usize::from(parameters.k.max(parameters.k_head))).len());
         let (k, k_head) = (usize::from(rules.k), usize::from(rules.k_head));
-        let content = (k, k + 1 - rules.content_quorum(), pastry.sides(roster, k));
+        let content = (k, k + 1 - rules.content_quorum(), claiming_sides(pastry, turn, k));
         let needed = k_head + rules.head_faults() + 1 - rules.head_quorum();
         let signed = (k_head, needed, certified_sides(roster, me, k_head));
         let mut through = turn.now;

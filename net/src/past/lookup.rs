@@ -4,7 +4,7 @@
 //! not have the block, sends a wrong one, or takes too long, all eligible and all live holders are asked at once, with
 //! a few beyond them. A holder found without the block, or with a damaged one, is given it again.
 
-use super::replica::holders;
+use super::holders::holders;
 use super::{Answer, Past, Then, rules};
 use crate::call::Owner;
 use crate::id::{Id, Key};

@@ -2,7 +2,8 @@
 //!
 //! What the fewest partners have offered comes first: of that the fewest copies are left.
 
-use super::replica::{bounded_lease, holders, is_kept, out_of_scope};
+use super::holders::holders;
+use super::replica::{bounded_lease, is_kept, out_of_scope};
 use super::{Answer, Past, Then};
 use crate::call::Owner;
 use crate::id::{Id, Key};

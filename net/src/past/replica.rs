@@ -5,6 +5,7 @@
 //! does not have an object says *absent* only if it has compared notes, since it started, with enough of the others
 //! that it would have it; otherwise *unknown*, which counts in no quorum.
 
+use super::holders::holders;
 use super::{Past, Then, rules, seconds};
 use crate::id::{Id, Key};
 use crate::limits::{LEASE_PERIODS_MAX, SUBSTITUTES_MAX};
@@ -129,16 +130,6 @@ impl Past {
             (usize::from(rules.k), rules.content_quorum(), 0)
         };
         met >= (n + f + 1 - q).min(others)
-    }
-}
-
-/// The members that ought to hold `key`, as seen from here: by the ring document if it is signed, else by who is alive.
-pub(super) fn holders(pastry: &Pastry, turn: &Turn<'_>, key: &Key) -> Vec<Id> {
-    if !is_signed(key.kind) && pastry.is_ready() && pastry.covers(key.placement()) {
-        let k = usize::from(turn.site.roster.ring().parameters.k);
-        pastry.closest(&turn.site.roster, key.placement(), k)
-    } else {
-        eligible(&turn.site.roster, key)
     }
 }
 

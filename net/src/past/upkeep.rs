@@ -13,12 +13,14 @@
 //! up or the sweep has not come by, is neither listed nor fetched, so a slower holder cannot bring it back; if its lease was
 //! extended elsewhere it is missing in our sums, and the partner's listing tells.
 //!
-//! Until a node has compared notes with enough partners since it started it does not say that an object is *absent*
+//! Who the holders are is [`super::holders`]'s to say: they are not those that happen to answer just now, so a reboot moves
+//! nothing. Until a node has compared notes with enough partners since it started it does not say that an object is *absent*
 //! ([`super::replica`]); those first rounds are hurried. Objects we hold but do not belong to, after others joined or
 //! came back, are offered now and then to those they belong to. What is missing is fetched by [`super::pulls`].
 
+use super::holders::holders;
 use super::leases::is_ahead_of;
-use super::replica::{bounded_lease, holders, is_kept};
+use super::replica::{bounded_lease, is_kept};
 use super::{Answer, Past, Then};
 use crate::call::Owner;
 use crate::id::{Id, Key};
@@ -77,6 +79,11 @@ impl Upkeep {
         self.met.contains(&partner)
     }
 
+    /// Who is near has changed.
+    pub(super) fn note_change(&mut self) {
+        self.neighbourhood_changed = true;
+    }
+
     /// What was compared so far no longer counts, nor does what is under way.
     fn forget_meetings(&mut self) {
         self.met.clear();
@@ -108,8 +115,10 @@ impl Past {
         }
     }
 
-    pub(crate) fn neighbourhood_changed(&mut self) {
-        self.upkeep.neighbourhood_changed = true;
+    /// The next round comes after this wait.
+    pub(super) fn hurry(&mut self, turn: &mut Turn<'_>, wait: Micros) {
+        turn.site.cancel(&[Due::Upkeep]);
+        turn.due_in(wait, Due::Upkeep);
     }
 
     /// Whether this node knows what it should hold.
@@ -484,7 +493,8 @@ fn offer_orphans(pastry: &Pastry, turn: &mut Turn<'_>, from: Id, to: Id, entries
     let mut offers: BTreeMap<Id, Vec<Listed>> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| is_kept(turn, entry.expiry)) {
         let holders = holders(pastry, turn, &entry.key);
-        if let Some(first) = holders.first().filter(|_| !holders.contains(&turn.site.me)) {
+        let first = holders.iter().find(|id| !turn.site.absences.contains(**id));
+        if let Some(first) = first.filter(|_| !holders.contains(&turn.site.me)) {
             offers.entry(*first).or_default().push(*entry);
         }
     }
