@@ -16,8 +16,7 @@
 //! The last thing a clock that is far ahead must not do is to end leases: then a partner lists objects as kept that by our
 //! clock are long gone, under the same lease as ours. That is no agreement ([`is_ahead_of`]).
 
-use super::holders::claiming_sides;
-use super::upkeep::certified_sides;
+use super::holders::{certified_sides, claiming_sides};
 use super::{Past, rules};
 use crate::id::Id;
 use crate::limits::{CLOCKS_APART_MAX_S, PARTNERS_MAX, SECOND};

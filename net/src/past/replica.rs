@@ -5,7 +5,7 @@
 //! does not have an object says *absent* only if it has compared notes, since it started, with enough of the others
 //! that it would have it; otherwise *unknown*, which counts in no quorum.
 
-use super::holders::holders;
+use super::holders::{holders, nearest_live};
 use super::{Past, Then, rules, seconds};
 use crate::id::{Id, Key};
 use crate::limits::{LEASE_PERIODS_MAX, SUBSTITUTES_MAX};
@@ -171,7 +171,7 @@ fn may_hold(pastry: &Pastry, turn: &Turn<'_>, key: &Key) -> bool {
     let roster = &turn.site.roster;
     let count = usize::from(roster.ring().parameters.k) + SUBSTITUTES_MAX;
     let place = key.placement();
-    (pastry.is_ready() && pastry.covers(place) && pastry.closest(roster, place, count).contains(&me))
+    (pastry.is_ready() && pastry.covers(place) && nearest_live(pastry, turn, place, count).contains(&me))
         || roster.eligible(place, count).contains(&me)
 }
 

@@ -18,7 +18,7 @@
 //! ([`super::replica`]); those first rounds are hurried. Objects we hold but do not belong to, after others joined or
 //! came back, are offered now and then to those they belong to. What is missing is fetched by [`super::pulls`].
 
-use super::holders::holders;
+use super::holders::{certified_sides, holders, live_sides};
 use super::leases::is_ahead_of;
 use super::replica::{bounded_lease, is_kept};
 use super::{Answer, Past, Then};
@@ -138,6 +138,7 @@ impl Past {
         turn.due_about(period, Due::Upkeep);
         self.upkeep.rounds += 1;
         self.tell_leases_now(pastry, turn);
+        self.look_for_missing(pastry, turn);
         self.walk_on(turn); // What was put off because too much was under way.
         let mut partners = partners(pastry, &turn.site.roster, turn.site.me);
         if is_hurried {
@@ -509,7 +510,7 @@ fn offer_orphans(pastry: &Pastry, turn: &mut Turn<'_>, from: Id, to: Id, entries
 fn partners(pastry: &Pastry, roster: &Roster, me: Id) -> Vec<Id> {
     let parameters = &roster.ring().parameters;
     let mut partners: BTreeSet<Id> = BTreeSet::new();
-    for side in pastry.sides(roster, usize::from(parameters.k)) {
+    for side in live_sides(pastry, roster, me, usize::from(parameters.k)) {
         partners.extend(side);
     }
     for side in certified_sides(roster, me, usize::from(parameters.k_head)) {
@@ -524,7 +525,7 @@ fn neighbourhood(pastry: &Pastry, roster: &Roster, me: Id) -> (Id, Id) {
     let parameters = &roster.ring().parameters;
     let count = usize::from(parameters.k_head.max(parameters.k));
     let [certified_left, certified_right] = certified_sides(roster, me, count);
-    let [live_left, live_right] = pastry.sides(roster, usize::from(parameters.k));
+    let [live_left, live_right] = live_sides(pastry, roster, me, usize::from(parameters.k));
     let is_small = pastry.knows_whole_ring() || roster.len() <= 2 * count + 1;
     let left = certified_left.iter().chain(&live_left).max_by_key(|id| id.clockwise(me));
     let right = certified_right.iter().chain(&live_right).max_by_key(|id| me.clockwise(**id));
@@ -532,25 +533,6 @@ fn neighbourhood(pastry: &Pastry, roster: &Roster, me: Id) -> (Id, Id) {
         (Some(left), Some(right)) if !is_small && me.clockwise(*right) < me.clockwise(*left) => (*left, *right),
         _ => whole_ring(me),
     }
-}
-
-/// The nearest `count` active hosts on either side, by the ring document.
-pub(super) fn certified_sides(roster: &Roster, me: Id, count: usize) -> [Vec<Id>; 2] {
-    let near = |ids: &mut dyn Iterator<Item = Id>| {
-        let (mut chosen, mut hosts) = (Vec::new(), Vec::new());
-        for id in ids.filter(|id| roster.is_active(*id)) {
-            if chosen.len() == count {
-                break;
-            }
-            let host = roster.host(id);
-            if !hosts.contains(&host) {
-                hosts.push(host);
-                chosen.push(id);
-            }
-        }
-        chosen
-    };
-    [near(&mut roster.counter_clockwise_from(me)), near(&mut roster.clockwise_from(me))]
 }
 
 /// The placement id up to which a page of a scan is complete.
