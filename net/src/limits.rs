@@ -131,6 +131,9 @@ pub const SIGNED_TRIES: u8 = 6;
 pub const SIGNED_PATIENCE: Micros = 4 * SECOND;
 /// No lease may end later than this many lease periods from now.
 pub const LEASE_PERIODS_MAX: u64 = 4;
+/// A partner that keeps an object for so many seconds longer than our clock would have it deleted has a clock that contradicts
+/// ours: then leases are not agreed on. No lease ends earlier than this by a clock that is ahead.
+pub const CLOCKS_APART_MAX_S: u64 = 600;
 /// Period of replica upkeep, less up to a tenth.
 pub const UPKEEP: Micros = 300 * SECOND;
 /// Period of replica upkeep while this node does not yet know what it should hold.
@@ -148,6 +151,10 @@ pub const WALKS_MAX: usize = 1_024;
 pub const PULLS_MAX: usize = 16_384;
 /// Most objects being fetched for upkeep at once.
 pub const PULLS_OPEN_MAX: usize = 16;
+/// For so long a member that does not answer keeps its place among the holders of content, and nothing is copied for it.
+pub const ABSENCE: Micros = 600 * SECOND;
+/// Its neighbours notice that the time is over up to this much later, not all at once.
+pub const ABSENCE_SPREAD: Micros = 30 * SECOND;
 /// Bytes a second that upkeep may fetch.
 pub const UPKEEP_BYTES_PER_SECOND: u64 = 16 << 20;
 /// Most sources remembered of an object waiting to be fetched.
@@ -156,6 +163,8 @@ pub const PULL_SOURCES_MAX: usize = 4;
 pub const PARTNERS_MAX: usize = 512;
 
 const _: () = assert!(LOOKUP_HEDGE < FETCH_WAIT);
+// After a death k copies are there again within fifteen minutes.
+const _: () = assert!(ABSENCE + ABSENCE_SPREAD + 120 * SECOND <= 900 * SECOND);
 const _: () = assert!(8 * (DIGESTS_OPEN_MAX + PULLS_OPEN_MAX) <= CALLS_MAX);
 const _: () = assert!(UPKEEP_BYTES_PER_SECOND as usize >= BLOCK_BYTES_MAX);
 

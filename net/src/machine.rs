@@ -173,6 +173,13 @@ pub enum Action {
         /// The application's bytes.
         payload: Bytes,
     },
+    /// All leases that ended before `through` have been compared with enough of the other holders, and what they knew
+    /// better is durable here. The store may delete what ended longer ago than the ring's grace **and** before `through`, and
+    /// nothing else; before the first such word of a process it deletes nothing. What is said here only rises.
+    LeasesAgreed {
+        /// A moment by the machine's clock.
+        through: Seconds,
+    },
     /// A newer ring document is in force: keep its bytes for the next start, use its addresses and revocations.
     RingAdopted {
         /// The document, arranged.

@@ -269,7 +269,7 @@ impl Overlay {
                     }
                 }
                 Due::Task(task) => self.past.task_due(&mut self.pastry, &mut turn, task),
-                Due::Upkeep | Due::Pulls => self.past.due(&mut self.pastry, &mut turn, due),
+                Due::Upkeep | Due::Pulls | Due::Absence => self.past.due(&mut self.pastry, &mut turn, due),
                 Due::Group(_) | Due::Publishing(_) | Due::Anycast(_) | Due::Solicitation(_) => {
                     self.scribe.due(&mut self.pastry, &mut turn, due);
                 }
@@ -356,7 +356,7 @@ impl Overlay {
                 self.scribe.ready(&mut turn);
             }
             Notice::Neighbourhood => {
-                self.past.neighbourhood_changed();
+                self.past.neighbourhood_changed(&self.pastry, &mut turn);
                 self.scribe.neighbourhood_changed(&self.pastry, &mut turn);
             }
             Notice::Departed(peer) => self.scribe.departed(&self.pastry, &mut turn, peer),

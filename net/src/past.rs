@@ -9,15 +9,20 @@
 //!   live on the k_head *eligible* members of the ring document and nowhere else, whether those answer or not
 //!   (`signed`).
 //!
+//! `holders` says who has what: a member that is away for a moment keeps what is its own, and nothing is moved for it.
 //! `replica` is the other side of all of these: what a node checks before it stores, answers, or admits that it
 //! does not know. `upkeep` keeps the copies of neighbours equal, range by range; `refresh` extends leases, a batch
-//! a holder. Objects are deleted by the store when their lease and the ring's grace have passed, never by message.
+//! a holder. Objects are deleted by the store when their lease and the ring's grace have passed, never by message, and only
+//! once other holders were asked for a later lease (`leases`). What a node lacks it fetches within bounds (`pulls`).
 //!
 //! An object travels directly between the two who care, never through the hops of a route: those only find the root.
 
 pub mod block;
+pub(crate) mod holders;
 mod insert;
+mod leases;
 mod lookup;
+mod pulls;
 mod refresh;
 mod replica;
 mod signed;
@@ -35,7 +40,9 @@ use crate::site::{Due, Turn};
 use crate::wire::{Body, Place, StoreOutcome};
 use bytes::Bytes;
 use insert::{Copying, Insertion};
+use leases::Agreements;
 use lookup::Lookup;
+use pulls::Pulls;
 use refresh::{Extending, Refreshing};
 use replica::Incoming;
 use signed::{SignedRead, SignedWrite};
@@ -90,8 +97,10 @@ enum Then {
     PullPut {
         key: Key,
     },
-    /// Nobody waits for it.
-    Nothing,
+    /// Later leases that this partner knew of.
+    Adopted {
+        from: Id,
+    },
 }
 
 /// What arrived for an open request.
@@ -115,6 +124,8 @@ pub(crate) struct Past {
     extendings: BTreeMap<u64, Extending>,
     operations: BTreeMap<OpId, Then>,
     upkeep: Upkeep,
+    pulls: Pulls,
+    agreements: Agreements,
 }
 
 impl Past {
@@ -184,6 +195,7 @@ impl Past {
             }
             Owner::Tell(_) | Owner::Scribe(_) => unreachable!("not a matter of PAST"),
         }
+        self.tell_leases(pastry, turn);
     }
 
     /// A storage operation of ours has finished.
@@ -199,8 +211,10 @@ impl Past {
             }
             Then::MergeScan { from, listing } => self.merge_scanned(pastry, turn, from, listing, result),
             Then::PullPut { key } => self.pull_stored(turn, key, &result),
+            Then::Adopted { from } => self.compared(from, matches!(result, StorageResult::Touched { .. })),
             _ => {}
         }
+        self.tell_leases(pastry, turn);
     }
 
     /// A computation of ours has finished.
@@ -244,6 +258,7 @@ impl Past {
         match due {
             Due::Upkeep => self.upkeep_round(pastry, turn),
             Due::Pulls => self.pull_more(turn),
+            Due::Absence => self.absence_over(turn),
             _ => unreachable!("not a matter of PAST"),
         }
     }
@@ -264,7 +279,7 @@ impl Past {
 
     /// Gives an object to replicas that were found without it.
     fn mend(turn: &mut Turn<'_>, key: Key, value: &Bytes, expiry: Seconds, replicas: &[Id]) {
-        if expiry <= seconds(turn) {
+        if !replica::is_kept(turn, expiry) {
             return;
         }
         let place = Place { scope: turn.site.scope(), key, expiry };

@@ -20,7 +20,7 @@ mod routing_table;
 use crate::id::{Id, Kind};
 use crate::limits::LOCATES_MAX;
 use crate::machine::{Metric, Micros};
-use crate::roster::{Host, Roster};
+use crate::roster::Roster;
 use crate::site::{Asker, Due, Notice, Turn};
 use crate::wire::{Body, LeafSetGossip, Presence, RingRequest};
 use join::Join;
@@ -92,21 +92,14 @@ impl Pastry {
             .then(|| self.leaf_set.nearest(key, |id| !self.liveness.is_suspect(id)))
     }
 
-    /// Of us and the leaf set, the `count` active nodes nearest to `key`, on distinct hosts, nearest first. These are
-    /// the live holders of a content block if we are one of them, or its root.
-    pub(crate) fn closest(&self, roster: &Roster, key: Id, count: usize) -> Vec<Id> {
-        distinct_hosts(roster, self.leaf_set.by_distance(key), count)
+    /// Whether this node is taken for alive: it is in our leaf set, or lies beyond its reach and was not found dead.
+    pub(crate) fn is_believed_alive(&self, id: Id) -> bool {
+        self.leaf_set.contains(id) || !self.leaf_set.covers(id) && !self.liveness.is_departed(id)
     }
 
-    /// Whether `key` lies within our leaf set, so that [`Pastry::closest`] can be relied on for it.
+    /// Whether `key` lies within our leaf set, so that we know who is alive near it.
     pub(crate) fn covers(&self, key: Id) -> bool {
         self.leaf_set.covers(key)
-    }
-
-    /// The `count` nearest distinct hosts on each side.
-    pub(crate) fn sides(&self, roster: &Roster, count: usize) -> [Vec<Id>; 2] {
-        let near = |side: &[Id]| distinct_hosts(roster, side.to_vec(), count);
-        [near(self.leaf_set.counter_clockwise()), near(self.leaf_set.clockwise())]
     }
 
     /// Whether the ring is no larger than the leaf set.
@@ -301,21 +294,4 @@ pub(crate) fn eligible(roster: &Roster, key: &crate::id::Key) -> Vec<Id> {
 /// Whether blocks of this kind have a writer and versions, and live on the eligible members alone.
 pub(crate) fn is_signed(kind: Kind) -> bool {
     kind.is_mutable()
-}
-
-/// The first `count` active ids of `nearest_first` that are on distinct hosts.
-fn distinct_hosts(roster: &Roster, nearest_first: Vec<Id>, count: usize) -> Vec<Id> {
-    let mut hosts: Vec<Host> = Vec::with_capacity(count);
-    let mut chosen = Vec::with_capacity(count);
-    for id in nearest_first {
-        if chosen.len() == count {
-            break;
-        }
-        let Some(host) = roster.host(id) else { continue };
-        if roster.is_active(id) && !hosts.contains(&host) {
-            hosts.push(host);
-            chosen.push(id);
-        }
-    }
-    chosen
 }

@@ -127,16 +127,21 @@ impl Roster {
     pub fn eligible(&self, placement: Id, count: usize) -> Vec<Id> {
         let mut chosen = Vec::with_capacity(count);
         let mut hosts = Vec::with_capacity(count);
-        for seat in self.outwards(placement).filter(|seat| seat.active) {
+        for (id, host) in self.nearest_active(placement) {
             if chosen.len() == count {
                 break;
             }
-            if !hosts.contains(&seat.host) {
-                hosts.push(seat.host);
-                chosen.push(seat.id);
+            if !hosts.contains(&host) {
+                hosts.push(host);
+                chosen.push(id);
             }
         }
         chosen
+    }
+
+    /// The ids of active members with their hosts, nearest to `placement` first.
+    pub(crate) fn nearest_active(&self, placement: Id) -> impl Iterator<Item = (Id, Host)> + '_ {
+        self.outwards(placement).filter(|seat| seat.active).map(|seat| (seat.id, seat.host))
     }
 
     /// All ids but `id` itself, nearest to it first.

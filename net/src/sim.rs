@@ -87,7 +87,13 @@ impl Founding {
     /// A ring of `hosts` members of weight one.
     #[must_use]
     pub fn new(seed: u64, hosts: usize, parameters: Parameters) -> Founding {
-        let members = (0..hosts).map(|host| {
+        Founding::weighted(seed, &vec![1; hosts], parameters)
+    }
+
+    /// A ring of members of these weights.
+    #[must_use]
+    pub fn weighted(seed: u64, weights: &[u16], parameters: Parameters) -> Founding {
+        let members = weights.iter().enumerate().map(|(host, weight)| {
             let mut nonce = [0; 16];
             nonce[..8].copy_from_slice(&mix(seed ^ mix(host as u64)).to_le_bytes());
             nonce[8..].copy_from_slice(&(host as u64).to_le_bytes());
@@ -95,7 +101,7 @@ impl Founding {
                 nonce,
                 host: format!("node-{host}.epost.test:4433"),
                 organisation: "epost.test".into(),
-                weight: 1,
+                weight: *weight,
                 state: MemberState::Active,
             }
         });

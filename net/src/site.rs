@@ -5,6 +5,7 @@
 use crate::call::Calls;
 use crate::id::{Id, Key};
 use crate::machine::{Action, Actions, ComputeJob, Metric, Micros, OpId, Reply, RequestId, StorageOperation};
+use crate::past::holders::Absences;
 use crate::roster::Roster;
 use crate::wire::{Body, Message, Scope};
 use std::collections::{BTreeSet, VecDeque};
@@ -30,6 +31,7 @@ pub(crate) enum Due {
     Publishing(u64),
     Anycast(u64),
     Solicitation(u64),
+    Absence,
 }
 
 /// What one layer has to tell the others.
@@ -64,6 +66,8 @@ pub(crate) struct Site {
     pub(crate) notices: VecDeque<Notice>,
     /// Messages to ourselves; handled within the same turn.
     pub(crate) loopback: VecDeque<Message>,
+    /// Who is missing near us; kept by PAST.
+    pub(crate) absences: Absences,
     agenda: BTreeSet<(Micros, Due)>,
     random: u64,
     last_number: u64,
@@ -78,6 +82,7 @@ impl Site {
             calls: Calls::default(),
             notices: VecDeque::new(),
             loopback: VecDeque::new(),
+            absences: Absences::default(),
             agenda: BTreeSet::new(),
             random: seed,
             last_number: 0,

@@ -20,7 +20,7 @@ use super::limits::{COMMANDS_UNDER_WAY_MAX, DELIVERY_BYTES_MAX, SLEEP_TIME, TURN
 use super::scrubber::Scrubber;
 use super::status::{Counter, Gauge, Registry};
 use super::storage::Storage;
-use super::sweeper::Sweeper;
+use super::sweeper::{Agreed, Sweeper};
 use super::timers::Timers;
 use super::transport::Transport;
 use net::machine::{Action, Actions, Command, ComputeResult, Event, Machine, Metric, Micros, OpId, Reply, RequestId};
@@ -43,6 +43,8 @@ pub(super) struct Driver<M> {
     pub deliveries: mpsc::Sender<Delivery>,
     /// The ring document in force, for those who act on it.
     pub rings: Arc<watch::Sender<Arc<Roster>>>,
+    /// How far the machines of this host have agreed on leases.
+    pub agreed: Arc<Agreed>,
     /// Sweeps expired leases; only one driver of an engine does it.
     pub sweeper: Option<Sweeper>,
     /// Scrubs sealed data; only one driver of an engine does it.
@@ -200,7 +202,8 @@ impl<M: Machine> Running<M> {
             self.handle(Event::Timer(timer));
             worked = true;
         }
-        if let Some(due) = self.driver.sweeper.as_mut().and_then(|sweeper| sweeper.due(now, wall())) {
+        let agreed = self.driver.agreed.through();
+        if let Some(due) = self.driver.sweeper.as_mut().and_then(|sweeper| sweeper.due(now, wall(), agreed)) {
             self.driver.storage.sweep(due);
         }
         if let Some(scrubber) = self.driver.scrubber.as_mut() {
@@ -285,6 +288,7 @@ impl<M: Machine> Running<M> {
                 // If the inbox is full, the machine goes on by itself after a while.
                 let _ = self.driver.inbox.order(Order { command, reply: None });
             }
+            Action::LeasesAgreed { through } => self.driver.agreed.tell(self.driver.index, through),
             Action::RingAdopted { roster } => {
                 // Machines of one host may adopt it one after the other.
                 let epoch = roster.ring().epoch;

@@ -9,7 +9,7 @@ use super::limits::{DELIVERIES_MAX, READY_POLL_TIME, STATUS_POLL_TIME, STORAGE_U
 use super::readiness::Pending;
 use super::scrubber::Scrubber;
 use super::storage::Storage;
-use super::sweeper::{self, Sweeper};
+use super::sweeper::{self, Agreed, Sweeper};
 use super::transport::{Admission, Quic, QuicConfig, Transport};
 use super::{AtWork, Delivery, Enrolment, Node, NodeError, Readiness, Registry, RingStore, ring_file};
 use crate::config::Config;
@@ -152,9 +152,11 @@ impl Crew {
         ended: &Arc<watch::Sender<bool>>,
     ) -> Result<Vec<JoinHandle<()>>, NodeError> {
         let count = overlay_threads(ids.len());
+        let agreed = Arc::new(Agreed::new(ids.len()));
+        show_agreed(&agreed, &self.registry);
         let mut crews: Vec<Vec<Driver<Stack>>> = (0..count).map(|_| Vec::new()).collect();
         for (index, inbox) in (0u16..).zip(inboxes) {
-            crews[usize::from(index) % count].push(self.driver(index, ids, inbox.clone()));
+            crews[usize::from(index) % count].push(self.driver(index, ids, inbox.clone(), &agreed));
         }
         let mut threads = Vec::with_capacity(count);
         for (number, drivers) in crews.into_iter().enumerate() {
@@ -168,7 +170,7 @@ impl Crew {
         Ok(threads)
     }
 
-    fn driver(&self, index: u16, ids: &[Id], inbox: Arc<Inbox>) -> Driver<Stack> {
+    fn driver(&self, index: u16, ids: &[Id], inbox: Arc<Inbox>, agreed: &Arc<Agreed>) -> Driver<Stack> {
         let machine = Stack::new(OverlayConfig {
             id: ids[usize::from(index)],
             roster: self.roster.clone(),
@@ -179,7 +181,6 @@ impl Crew {
         let wake = inbox.clone();
         let port = self.engine.port(STORAGE_UNDER_WAY_MAX / ids.len(), Arc::new(move || wake.ring()));
         assert!(port.capacity() > 0, "the engine has a place for every port of this node");
-        let jump_s = sweeper::jump_s(self.grace_s, self.period.as_secs());
         Driver {
             index,
             machine,
@@ -190,7 +191,8 @@ impl Crew {
             clock: self.clock.clone(),
             deliveries: self.deliver.clone(),
             rings: self.rings.clone(),
-            sweeper: (index == 0).then(|| Sweeper::new(self.period, jump_s, self.clock.now())),
+            sweeper: (index == 0).then(|| Sweeper::new(self.period, self.grace_s, self.clock.now())),
+            agreed: agreed.clone(),
             scrubber: if index == 0 { Scrubber::new(self.scrub_days, self.clock.now()) } else { None },
             counters: self.counters.clone(),
         }
@@ -259,6 +261,13 @@ fn show_engine(engine: &Arc<Engine>, registry: &Registry) {
     registry.reading("queue_engine", "operations waiting or in flight in the engine", move || {
         engine.upgrade().map_or(0, |engine| engine.stats().queue_depth)
     });
+}
+
+fn show_agreed(agreed: &Arc<Agreed>, registry: &Registry) {
+    let agreed = agreed.clone();
+    let help =
+        "until when ended leases were compared with other nodes, in seconds since 1970; nothing later is deleted";
+    registry.reading("leases_agreed", help, move || agreed.through());
 }
 
 fn show_queues(inboxes: &[Arc<Inbox>], workshop: &Workshop, registry: &Registry) {

@@ -1,5 +1,8 @@
 //! When expired leases are swept, and when the clock is believed.
 //!
+//! The machines of a host say how far they have agreed on leases with other nodes ([`Agreed`]); a sweep takes what ended
+//! before all of them had, and longer ago than the grace. Before each has spoken there is none.
+//!
 //! A node that was away, or whose clock has jumped, does not know which leases were extended meanwhile on other replicas;
 //! the engine then deletes nothing until it is told that its clock is right. It is told so once the node has been at work
 //! for [`CLOCK_TRUST_TIME`] without another gap: by then replicas have exchanged their leases. A gap shorter than the
@@ -7,15 +10,44 @@
 
 use super::limits::{CLOCK_JUMP_MIN_S, CLOCK_TRUST_TIME};
 use net::machine::{Micros, Seconds};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// Until when each machine of a host has agreed on leases with other nodes, in seconds; 0 for not yet.
+#[derive(Debug)]
+pub(super) struct Agreed {
+    through: Vec<AtomicU64>,
+}
+
+impl Agreed {
+    /// Of so many machines, none has agreed on anything yet.
+    pub(super) fn new(machines: usize) -> Agreed {
+        Agreed { through: (0..machines).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// The machine of this index has agreed on what ended before `through`.
+    pub(super) fn tell(&self, index: u16, through: Seconds) {
+        if let Some(told) = self.through.get(usize::from(index)) {
+            told.fetch_max(through, Ordering::Relaxed);
+        }
+    }
+
+    /// Until when all machines have agreed.
+    pub(super) fn through(&self) -> Seconds {
+        self.through.iter().map(|told| told.load(Ordering::Relaxed)).min().unwrap_or(0)
+    }
+}
 
 /// The sweeping of one engine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sweeper {
     period: Micros,
     jump: Micros,
+    grace_s: Seconds,
     next: Micros,
     last: Micros,
+    /// What was swept by, at last.
+    swept: Micros,
     at_work_since: Micros,
     confirmed: bool,
 }
@@ -30,11 +62,11 @@ pub(super) struct Due {
 }
 
 impl Sweeper {
-    /// Sweeps every `period`, first at once, from `now` on; `jump_s` as in [`jump_s`].
-    pub(super) fn new(period: Duration, jump_s: Seconds, now: Micros) -> Sweeper {
+    /// Sweeps every `period`, first at once, from `now` on, in a ring with this grace.
+    pub(super) fn new(period: Duration, grace_s: Seconds, now: Micros) -> Sweeper {
+        let jump = jump_s(grace_s, period.as_secs()).saturating_mul(1_000_000);
         let period = micros(period);
-        let jump = jump_s.saturating_mul(1_000_000);
-        Sweeper { period, jump, next: now, last: now, at_work_since: now, confirmed: false }
+        Sweeper { period, jump, grace_s, next: now, last: now, swept: now, at_work_since: now, confirmed: false }
     }
 
     /// When the next sweep is due.
@@ -43,20 +75,28 @@ impl Sweeper {
     }
 
     /// The sweep that is due now, if one is. `wall` is the system's clock, which may have been set back behind `now` after
-    /// it had run ahead: what a clock says that was since corrected ends no lease.
-    pub(super) fn due(&mut self, now: Micros, wall: Micros) -> Option<Due> {
+    /// it had run ahead: what a clock says that was since corrected ends no lease. `agreed` as in [`Agreed::through`].
+    pub(super) fn due(&mut self, now: Micros, wall: Micros, agreed: Seconds) -> Option<Due> {
         if now < self.next {
             return None;
         }
-        if now - self.last >= self.jump {
+        let has_gap = now - self.last >= self.jump;
+        self.last = now;
+        self.next = now + self.period;
+        // The engine takes off the grace from the time it is told.
+        let by = now.min(wall).min(agreed.saturating_add(self.grace_s).saturating_mul(1_000_000));
+        // The engine doubts a leap of what it is told, too, as when others were away for long.
+        if has_gap || by.saturating_sub(self.swept) >= self.jump {
             self.at_work_since = now;
             self.confirmed = false;
         }
-        self.last = now;
-        self.next = now + self.period;
+        if agreed == 0 {
+            return None;
+        }
+        self.swept = by;
         let confirm = !self.confirmed && now - self.at_work_since >= micros(CLOCK_TRUST_TIME);
         self.confirmed |= confirm;
-        Some(Due { now_s: now.min(wall) / 1_000_000, confirm })
+        Some(Due { now_s: by / 1_000_000, confirm })
     }
 }
 
@@ -79,13 +119,13 @@ mod tests {
     #[test]
     fn the_clock_is_believed_after_an_hour_without_a_gap() {
         let start = 1_000_000 * SECOND;
-        let mut sweeper = Sweeper::new(Duration::from_secs(60), jump_s(10, 60), start);
+        let mut sweeper = Sweeper::new(Duration::from_secs(60), 10, start);
         let mut now = start;
         let mut confirmed_after = Vec::new();
         for _ in 0..200 {
-            let due = sweeper.due(now, now).expect("due each minute");
+            let due = sweeper.due(now, now, now / SECOND).expect("due each minute");
             assert_eq!(due.now_s, now / SECOND);
-            assert_eq!(sweeper.due(now + 59 * SECOND, now + 59 * SECOND), None);
+            assert_eq!(sweeper.due(now + 59 * SECOND, now + 59 * SECOND, now / SECOND), None);
             if due.confirm {
                 confirmed_after.push((now - start) / SECOND);
             }
@@ -93,28 +133,63 @@ mod tests {
         }
         assert_eq!(confirmed_after, [3_600]);
         now += 3_600 * SECOND;
-        assert!(!sweeper.due(now, now).expect("due").confirm, "after a gap it is not believed");
+        assert!(!sweeper.due(now, now, now / SECOND).expect("due").confirm, "after a gap it is not believed");
         for minute in 1..=60 {
             let then = now + minute * 60 * SECOND;
-            assert_eq!(sweeper.due(then, then).expect("due").confirm, minute == 60);
+            assert_eq!(sweeper.due(then, then, then / SECOND).expect("due").confirm, minute == 60);
         }
     }
 
     #[test]
     fn a_clock_that_was_wrong_for_a_moment_ends_no_lease() {
         let start = 1_000_000 * SECOND;
-        let mut sweeper = Sweeper::new(Duration::from_secs(60), jump_s(10, 60), start);
-        assert!(sweeper.due(start, start).is_some());
+        let mut sweeper = Sweeper::new(Duration::from_secs(60), 10, start);
+        assert!(sweeper.due(start, start, start / SECOND).is_some());
         // Set ahead by years and put right: this process's clock, which never goes back, stays ahead.
         let ahead = 300_000_000 * SECOND;
         let mut confirmed = false;
         for minute in 1..=100 {
             let wall = start + minute * 60 * SECOND;
-            let due = sweeper.due(wall + ahead, wall).expect("due each minute");
+            let due = sweeper.due(wall + ahead, wall, (wall + ahead) / SECOND).expect("due each minute");
             assert_eq!(due.now_s, wall / SECOND);
             confirmed |= due.confirm;
         }
         assert!(confirmed, "that the clock is right is said of the right clock");
+    }
+
+    #[test]
+    fn nothing_is_swept_beyond_what_is_agreed_on() {
+        let agreed = Agreed::new(2);
+        let start = 1_000_000 * SECOND;
+        let mut sweeper = Sweeper::new(Duration::from_secs(60), 1_000, start);
+        let mut minute = 0;
+        let mut due = |agreed: &Agreed, minutes: u64| {
+            minute += minutes;
+            let now = start + minute * 60 * SECOND;
+            (sweeper.due(now, now, agreed.through()), now / SECOND)
+        };
+        assert_eq!(due(&agreed, 1).0, None);
+        agreed.tell(0, 1_000_100);
+        assert_eq!(due(&agreed, 1).0, None, "one of two machines has yet to agree");
+        agreed.tell(1, 999_000);
+        assert_eq!(due(&agreed, 1).0, Some(Due { now_s: 1_000_000, confirm: false }), "the lesser, and the grace");
+        agreed.tell(1, 998_000);
+        assert_eq!(agreed.through(), 999_000, "what was agreed on stays so");
+        agreed.tell(1, 1_000_100);
+        let (swept, now_s) = due(&agreed, 1);
+        assert_eq!(swept, Some(Due { now_s, confirm: false }), "and never later than now");
+        // Others were away for so long that the engine will doubt the leap: it is told an hour later that all is well.
+        assert_eq!((1..=28 * 24 * 60).filter(|_| due(&agreed, 1).0.is_some_and(|due| due.confirm)).count(), 1);
+        let mut confirmed_after = Vec::new();
+        for minute in 0..=120 {
+            let (_, now_s) = due(&agreed, 0);
+            agreed.tell(0, now_s);
+            agreed.tell(1, now_s);
+            if due(&agreed, 1).0.is_some_and(|due| due.confirm) {
+                confirmed_after.push(minute);
+            }
+        }
+        assert_eq!(confirmed_after, [60]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! nodes on distinct hosts, itself among them. At a majority of k the writer hears that it is stored; the root goes on
 //! to k, and asks the next closest in place of a holder that refuses or is silent.
 
+use super::holders::nearest_live;
 use super::replica::{Incoming, out_of_scope};
 use super::{Answer, Past, Then, rules};
 use crate::call::Owner;
@@ -179,7 +180,7 @@ impl Past {
         let rules = rules(turn, eligible(&turn.site.roster, &place.key).len());
         let k = usize::from(rules.k);
         let count = k + SUBSTITUTES_MAX;
-        for id in pastry.closest(&turn.site.roster, place.key.placement(), count) {
+        for id in nearest_live(pastry, turn, place.key.placement(), count) {
             if copying.durable.len() + copying.open >= k {
                 break;
             }

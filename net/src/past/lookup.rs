@@ -4,7 +4,7 @@
 //! not have the block, sends a wrong one, or takes too long, all eligible and all live holders are asked at once, with
 //! a few beyond them. A holder found without the block, or with a damaged one, is given it again.
 
-use super::replica::holders;
+use super::holders::{holders, nearest_live};
 use super::{Answer, Past, Then, rules};
 use crate::call::Owner;
 use crate::id::{Id, Key};
@@ -141,7 +141,7 @@ impl Past {
         let count = usize::from(roster.ring().parameters.k) + LOOKUP_BREADTH;
         let mut asked = roster.eligible(place, count);
         if pastry.covers(place) {
-            asked.extend(pastry.closest(&roster, place, count));
+            asked.extend(nearest_live(pastry, turn, place, count));
         }
         for id in asked {
             self.ask_replica(pastry, turn, task, id);

@@ -3,7 +3,8 @@
 //! A holder's store can say how many of some keys it has, not which. Keys with the same replicas therefore travel as
 //! a group, whose size each replica confirms; of several answers the largest counts. The sum is what is known at least.
 
-use super::replica::{bounded_lease, holders};
+use super::holders::holders;
+use super::replica::bounded_lease;
 use super::{Answer, Past, Then};
 use crate::call::Owner;
 use crate::id::{Id, Key};

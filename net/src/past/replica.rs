@@ -5,10 +5,11 @@
 //! does not have an object says *absent* only if it has compared notes, since it started, with enough of the others
 //! that it would have it; otherwise *unknown*, which counts in no quorum.
 
+use super::holders::{holders, nearest_live};
 use super::{Past, Then, rules, seconds};
 use crate::id::{Id, Key};
 use crate::limits::{LEASE_PERIODS_MAX, SUBSTITUTES_MAX};
-use crate::machine::{ComputeResult, Metric, StorageOperation, StorageResult};
+use crate::machine::{ComputeResult, Metric, Seconds, StorageOperation, StorageResult};
 use crate::pastry::{Pastry, eligible, is_signed};
 use crate::site::Turn;
 use crate::wire::{Body, Fetch, FetchAnswer, FetchOutcome, Place, Scope, StoreAnswer, StoreOutcome};
@@ -31,6 +32,9 @@ impl Past {
             Some(StoreOutcome::WrongScope(epoch))
         } else if !may_hold(pastry, turn, &key) {
             Some(StoreOutcome::NotMine)
+        } else if !is_kept(turn, incoming.place.expiry) {
+            // A copy on its way since before the object was deleted, perhaps. It would be deleted again.
+            Some(StoreOutcome::Failed)
         } else if self.is_overloaded() {
             turn.count(Metric::Dropped);
             Some(StoreOutcome::Failed)
@@ -129,14 +133,10 @@ impl Past {
     }
 }
 
-/// The members that ought to hold `key`, as seen from here: by the ring document if it is signed, else by who is alive.
-pub(super) fn holders(pastry: &Pastry, turn: &Turn<'_>, key: &Key) -> Vec<Id> {
-    if !is_signed(key.kind) && pastry.is_ready() && pastry.covers(key.placement()) {
-        let k = usize::from(turn.site.roster.ring().parameters.k);
-        pastry.closest(&turn.site.roster, key.placement(), k)
-    } else {
-        eligible(&turn.site.roster, key)
-    }
+/// Whether an object with a lease that ends then is one to have: the lease and the ring's grace have not both passed. The owner
+/// may be late; then the object is kept, compared and copied like any other.
+pub(super) fn is_kept(turn: &Turn<'_>, expiry: Seconds) -> bool {
+    expiry.saturating_add(turn.site.roster.ring().parameters.grace_s) > seconds(turn)
 }
 
 /// No writer may pay for a lease that outlives this by much.
@@ -171,7 +171,7 @@ fn may_hold(pastry: &Pastry, turn: &Turn<'_>, key: &Key) -> bool {
     let roster = &turn.site.roster;
     let count = usize::from(roster.ring().parameters.k) + SUBSTITUTES_MAX;
     let place = key.placement();
-    (pastry.is_ready() && pastry.covers(place) && pastry.closest(roster, place, count).contains(&me))
+    (pastry.is_ready() && pastry.covers(place) && nearest_live(pastry, turn, place, count).contains(&me))
         || roster.eligible(place, count).contains(&me)
 }
 

@@ -8,27 +8,31 @@
 //!
 //! Traffic is per range, not per object, as long as nothing differs. Views of who holds what may differ for a while;
 //! then ranges are listed in vain, and nothing worse happens. Leases take part: a holder that was away over a refresh
-//! adopts the later one. What has expired is not listed, so a slower holder cannot bring it back.
+//! adopts the later one, and until it has compared its store deletes nothing ([`super::leases`]). An object takes part as long
+//! as it is kept: until its lease and the ring's grace have passed. What then is still on a disk, because its deletion is held
+//! up or the sweep has not come by, is neither listed nor fetched, so a slower holder cannot bring it back; if its lease was
+//! extended elsewhere it is missing in our sums, and the partner's listing tells.
 //!
-//! Until a node has compared notes with enough partners since it started it does not say that an object is *absent*
+//! Who the holders are is [`super::holders`]'s to say: they are not those that happen to answer just now, so a reboot moves
+//! nothing. Until a node has compared notes with enough partners since it started it does not say that an object is *absent*
 //! ([`super::replica`]); those first rounds are hurried. Objects we hold but do not belong to, after others joined or
-//! came back, are offered now and then to those they belong to. Fetching is bounded in number and in bytes a second;
-//! objects that the fewest partners have offered come first.
+//! came back, are offered now and then to those they belong to. What is missing is fetched by [`super::pulls`].
 
-use super::replica::{bounded_lease, holders, out_of_scope};
-use super::{Answer, Past, Then, seconds};
+use super::holders::{certified_sides, holders, live_sides};
+use super::leases::is_ahead_of;
+use super::replica::{bounded_lease, is_kept};
+use super::{Answer, Past, Then};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{
-    DIGESTS_OPEN_MAX, KEYS_PER_MESSAGE_MAX, ORPHANS_EVERY, PARTNERS_MAX, PULL_SOURCES_MAX, PULLS_MAX, PULLS_OPEN_MAX,
-    SECOND, UPKEEP, UPKEEP_BYTES_PER_SECOND, UPKEEP_SYNC, UPKEEP_SYNC_ROUNDS, WALKS_MAX,
+    DIGESTS_OPEN_MAX, KEYS_PER_MESSAGE_MAX, ORPHANS_EVERY, PARTNERS_MAX, SECOND, UPKEEP, UPKEEP_SYNC,
+    UPKEEP_SYNC_ROUNDS, WALKS_MAX,
 };
-use crate::machine::{ComputeResult, Listed, Metric, Micros, Seconds, StorageOperation, StorageResult};
+use crate::machine::{Listed, Metric, Micros, StorageOperation, StorageResult};
 use crate::pastry::Pastry;
 use crate::roster::Roster;
 use crate::site::{Due, Site, Turn};
-use crate::wire::{Body, Fetch, FetchAnswer, FetchOutcome, ListingEntry, ListingRole, RangeDigest, RangeListing};
-use bytes::Bytes;
+use crate::wire::{Body, ListingEntry, ListingRole, RangeDigest, RangeListing};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A part of the ring to be compared, or to be searched for objects that belong elsewhere.
@@ -46,19 +50,13 @@ pub(super) struct Segment {
 struct Exchange {
     open: usize,
     has_failed: bool,
+    /// Of what is open, all that is not the fetching of an object: what may still tell of a later lease.
+    comparing: usize,
+    have_leases_failed: bool,
     /// Whether it was begun by us, over all that we may hold; a listing sent unasked proves nothing of the rest.
     is_ours: bool,
-}
-
-/// An object to be fetched.
-#[derive(Debug)]
-struct Pull {
-    version: u64,
-    expiry: Seconds,
-    sources: Vec<Id>,
-    /// Partners whose comparison is complete only when this has been fetched.
-    partners: Vec<Id>,
-    is_open: bool,
+    /// When it was begun, if by us.
+    begun: Micros,
 }
 
 /// One node's upkeep.
@@ -73,11 +71,6 @@ pub(super) struct Upkeep {
     exchanges: BTreeMap<Id, Exchange>,
     /// Partners with which a comparison was completed since this node started.
     met: BTreeSet<Id>,
-    pulls: BTreeMap<Key, Pull>,
-    pulls_open: usize,
-    /// Bytes that may still be fetched, as of `budget_at`.
-    budget: i64,
-    budget_at: Micros,
 }
 
 impl Upkeep {
@@ -86,11 +79,17 @@ impl Upkeep {
         self.met.contains(&partner)
     }
 
+    /// Who is near has changed.
+    pub(super) fn note_change(&mut self) {
+        self.neighbourhood_changed = true;
+    }
+
     /// What was compared so far no longer counts, nor does what is under way.
     fn forget_meetings(&mut self) {
         self.met.clear();
         for exchange in self.exchanges.values_mut() {
             exchange.has_failed = true;
+            exchange.have_leases_failed = true;
         }
     }
 }
@@ -116,8 +115,10 @@ impl Past {
         }
     }
 
-    pub(crate) fn neighbourhood_changed(&mut self) {
-        self.upkeep.neighbourhood_changed = true;
+    /// The next round comes after this wait.
+    pub(super) fn hurry(&mut self, turn: &mut Turn<'_>, wait: Micros) {
+        turn.site.cancel(&[Due::Upkeep]);
+        turn.due_in(wait, Due::Upkeep);
     }
 
     /// Whether this node knows what it should hold.
@@ -131,8 +132,13 @@ impl Past {
             return; // Becoming ready begins the rounds anew.
         }
         let is_hurried = self.upkeep.rounds < UPKEEP_SYNC_ROUNDS && !self.is_synced(pastry, turn.site);
-        turn.due_about(if is_hurried { UPKEEP_SYNC } else { UPKEEP }, Due::Upkeep);
+        // Leases are compared at least once in a grace, so that nothing is deleted late for want of it.
+        let grace = turn.site.roster.ring().parameters.grace_s.saturating_mul(SECOND);
+        let period = if is_hurried { UPKEEP_SYNC } else { UPKEEP.min(grace.max(UPKEEP_SYNC)) };
+        turn.due_about(period, Due::Upkeep);
         self.upkeep.rounds += 1;
+        self.tell_leases_now(pastry, turn);
+        self.look_for_missing(pastry, turn);
         self.walk_on(turn); // What was put off because too much was under way.
         let mut partners = partners(pastry, &turn.site.roster, turn.site.me);
         if is_hurried {
@@ -158,14 +164,17 @@ impl Past {
 
     fn walk(&mut self, turn: &mut Turn<'_>, segment: Segment) {
         for partner in &segment.partners {
+            self.begin_comparison(*partner);
             let exchange = self.upkeep.exchanges.entry(*partner).or_default();
-            exchange.open += 1;
-            exchange.is_ours = true;
+            if !exchange.is_ours {
+                exchange.is_ours = true;
+                exchange.begun = turn.now;
+            }
         }
         if self.upkeep.waiting.len() >= WALKS_MAX {
             turn.count(Metric::Dropped);
             for partner in segment.partners {
-                self.close(partner, false);
+                self.compared(partner, false);
             }
             return;
         }
@@ -195,7 +204,7 @@ impl Past {
         self.upkeep.is_scanning = false;
         let StorageResult::Listed(entries) = result else {
             for partner in segment.partners {
-                self.close(partner, false);
+                self.compared(partner, false);
             }
             return self.walk_on(turn);
         };
@@ -210,15 +219,14 @@ impl Past {
             self.walk(turn, rest);
         }
         for partner in segment.partners {
-            self.close(partner, true);
+            self.compared(partner, true);
         }
         self.walk_on(turn);
     }
 
     fn send_digests(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, segment: &Segment, end: Id, entries: &[Listed]) {
         let mut sums: BTreeMap<Id, Sum> = segment.partners.iter().map(|id| (*id, Sum::default())).collect();
-        let now = seconds(turn);
-        for entry in entries.iter().filter(|entry| entry.expiry > now) {
+        for entry in entries.iter().filter(|entry| is_kept(turn, entry.expiry)) {
             let holders = holders(pastry, turn, &entry.key);
             if holders.contains(&turn.site.me) {
                 for id in holders {
@@ -232,7 +240,7 @@ impl Past {
             let digest = sum.digest(turn, segment.from, end);
             let owner = Owner::Digest { from: segment.from, to: end };
             if turn.call(partner, Body::RangeDigest(digest), owner).is_some() {
-                self.upkeep.exchanges.entry(partner).or_default().open += 1;
+                self.begin_comparison(partner);
                 self.upkeep.digests_open += 1;
             } else {
                 self.fail(partner);
@@ -280,7 +288,7 @@ impl Past {
     pub(super) fn digest_answered(&mut self, turn: &mut Turn<'_>, partner: Id, from: Id, to: Id, answer: Answer) {
         self.upkeep.digests_open -= 1;
         match answer {
-            Answer::Body(Body::RangeAgreed) => self.close(partner, true),
+            Answer::Body(Body::RangeAgreed) => self.compared(partner, true),
             Answer::Body(Body::RangeListing(listing)) if is_part_of(&listing, from, to) => {
                 if listing.to != to {
                     let rest = Segment {
@@ -296,7 +304,7 @@ impl Past {
                 }
                 self.merge(turn, partner, listing);
             }
-            _ => self.close(partner, false),
+            _ => self.compared(partner, false),
         }
         self.walk_on(turn);
     }
@@ -307,14 +315,14 @@ impl Past {
             turn.count(Metric::Unexpected);
             return;
         }
-        self.upkeep.exchanges.entry(from).or_default().open += 1;
+        self.begin_comparison(from);
         self.merge(turn, from, listing);
     }
 
     fn merge(&mut self, turn: &mut Turn<'_>, from: Id, listing: RangeListing) {
         if self.is_overloaded() {
             turn.count(Metric::Dropped);
-            self.close(from, false);
+            self.compared(from, false);
             return;
         }
         // Twice a page: we may hold more of this range than the partner, and must find each of its keys in ours.
@@ -332,16 +340,20 @@ impl Past {
         result: StorageResult,
     ) {
         let StorageResult::Listed(mine) = result else {
-            self.close(from, false);
+            self.compared(from, false);
             return;
         };
         let end = if mine.len() < 2 * KEYS_PER_MESSAGE_MAX { listing.to } else { end_of_page(&mine, listing.to) };
         let held: BTreeMap<Key, &Listed> = mine.iter().map(|entry| (entry.key, entry)).collect();
         let mut later_leases = Vec::new();
         for theirs in listing.entries.iter().filter(|entry| is_between(entry.key.placement(), listing.from, end)) {
+            if is_ahead_of(turn, theirs.expiry) {
+                turn.count(Metric::Unexpected);
+                self.fail(from);
+            }
             match held.get(&theirs.key) {
-                Some(ours) if ours.version > theirs.version => {}
-                Some(ours) if ours.version == theirs.version => {
+                // A lease is the key's, whichever version it was given for.
+                Some(ours) if ours.version >= theirs.version => {
                     if theirs.expiry > ours.expiry {
                         later_leases.push((theirs.key, bounded_lease(turn, theirs.expiry)));
                     }
@@ -350,7 +362,8 @@ impl Past {
             }
         }
         if !later_leases.is_empty() {
-            self.begin_storage(turn, StorageOperation::Touch { leases: later_leases }, Then::Nothing);
+            self.begin_comparison(from); // It ends when they are durable.
+            self.begin_storage(turn, StorageOperation::Touch { leases: later_leases }, Then::Adopted { from });
         }
         if listing.role == ListingRole::Difference {
             let theirs: BTreeMap<Key, &ListingEntry> = listing.entries.iter().map(|e| (e.key, e)).collect();
@@ -364,154 +377,12 @@ impl Past {
                 turn.send(from, request, Body::RangeListing(lacking));
             }
         }
-        self.close(from, end == listing.to);
+        self.compared(from, end == listing.to);
         self.pull_more(turn);
-    }
-
-    /// Notes an object that we lack, if we belong to its holders.
-    fn want(
-        &mut self,
-        pastry: &mut Pastry,
-        turn: &mut Turn<'_>,
-        from: Id,
-        entry: &ListingEntry,
-        listing: &RangeListing,
-    ) {
-        let belongs = holders(pastry, turn, &entry.key).contains(&turn.site.me);
-        let in_scope = out_of_scope(pastry, turn, from, &listing.scope, &entry.key).is_none();
-        if !belongs || !in_scope || entry.expiry <= seconds(turn) {
-            return;
-        }
-        if self.upkeep.pulls.len() >= PULLS_MAX && !self.upkeep.pulls.contains_key(&entry.key) {
-            turn.count(Metric::Dropped);
-            self.fail(from);
-            return;
-        }
-        let pull = self.upkeep.pulls.entry(entry.key).or_insert(Pull {
-            version: entry.version,
-            expiry: entry.expiry,
-            sources: Vec::new(),
-            partners: Vec::new(),
-            is_open: false,
-        });
-        pull.expiry = pull.expiry.max(entry.expiry);
-        if entry.version > pull.version {
-            pull.version = entry.version;
-            pull.sources.clear();
-        }
-        if entry.version == pull.version && pull.sources.len() < PULL_SOURCES_MAX && !pull.sources.contains(&from) {
-            pull.sources.push(from);
-        }
-        if !pull.partners.contains(&from) {
-            pull.partners.push(from);
-            self.upkeep.exchanges.entry(from).or_default().open += 1;
-        }
-    }
-
-    /// Fetches what is wanted, as far as number and bytes allow; what the fewest have offered first.
-    pub(super) fn pull_more(&mut self, turn: &mut Turn<'_>) {
-        self.refill_budget(turn.now);
-        if self.upkeep.budget <= 0 {
-            if self.upkeep.pulls_open == 0 && !self.upkeep.pulls.is_empty() {
-                turn.due_in(SECOND / 4, Due::Pulls);
-            }
-            return;
-        }
-        let room = PULLS_OPEN_MAX.saturating_sub(self.upkeep.pulls_open);
-        if room == 0 {
-            return;
-        }
-        let mut waiting: Vec<(usize, Key)> =
-            self.upkeep.pulls.iter().filter(|(_, pull)| !pull.is_open).map(|(k, p)| (p.sources.len(), *k)).collect();
-        waiting.sort();
-        for (_, key) in waiting.into_iter().take(room) {
-            self.pull(turn, key);
-        }
-    }
-
-    fn pull(&mut self, turn: &mut Turn<'_>, key: Key) {
-        let source = self.upkeep.pulls.get_mut(&key).and_then(|pull| pull.sources.pop());
-        let fetch = Fetch { scope: turn.site.scope(), key };
-        match source.and_then(|source| turn.call(source, Body::Fetch(fetch), Owner::Pull(key))) {
-            Some(_) => {
-                if let Some(pull) = self.upkeep.pulls.get_mut(&key) {
-                    pull.is_open = true;
-                    self.upkeep.pulls_open += 1;
-                }
-            }
-            // Nobody is left to ask: the next round will tell.
-            None => self.end_pull(key, false),
-        }
-    }
-
-    pub(super) fn pull_answered(&mut self, turn: &mut Turn<'_>, key: Key, answer: Answer) {
-        let Some(pull) = self.upkeep.pulls.get(&key) else { return };
-        match answer {
-            Answer::Body(Body::FetchAnswer(FetchAnswer { outcome: FetchOutcome::Found { expiry, .. } }, value)) => {
-                self.upkeep.budget -= value.len() as i64;
-                let then = Then::PullVerified { key, value: value.clone(), expiry: expiry.max(pull.expiry) };
-                self.begin_verification(turn, key, value, then);
-            }
-            _ => self.pull_again(turn, key),
-        }
-    }
-
-    pub(super) fn pull_verified(
-        &mut self,
-        turn: &mut Turn<'_>,
-        key: Key,
-        value: Bytes,
-        expiry: Seconds,
-        result: ComputeResult,
-    ) {
-        match result {
-            ComputeResult::Verified { version } => {
-                let expiry = bounded_lease(turn, expiry);
-                let put = StorageOperation::Put { key, version, expiry, value };
-                self.begin_storage(turn, put, Then::PullPut { key });
-            }
-            ComputeResult::Refused(_) => self.pull_again(turn, key),
-        }
-    }
-
-    pub(super) fn pull_stored(&mut self, turn: &mut Turn<'_>, key: Key, result: &StorageResult) {
-        let is_good = matches!(result, StorageResult::Put | StorageResult::Superseded { .. });
-        if matches!(result, StorageResult::Put) {
-            turn.count(Metric::Replicated);
-        }
-        self.upkeep.pulls_open = self.upkeep.pulls_open.saturating_sub(1);
-        self.end_pull(key, is_good);
-        self.pull_more(turn);
-    }
-
-    /// This source would not do: the next one.
-    fn pull_again(&mut self, turn: &mut Turn<'_>, key: Key) {
-        self.upkeep.pulls_open = self.upkeep.pulls_open.saturating_sub(1);
-        if let Some(pull) = self.upkeep.pulls.get_mut(&key) {
-            pull.is_open = false;
-        }
-        self.pull(turn, key);
-        self.pull_more(turn);
-    }
-
-    fn end_pull(&mut self, key: Key, is_good: bool) {
-        if let Some(pull) = self.upkeep.pulls.remove(&key) {
-            for partner in pull.partners {
-                self.close(partner, is_good);
-            }
-        }
-    }
-
-    fn refill_budget(&mut self, now: Micros) {
-        let upkeep = &mut self.upkeep;
-        let elapsed = now.saturating_sub(upkeep.budget_at).min(SECOND);
-        upkeep.budget_at = now;
-        let refill = UPKEEP_BYTES_PER_SECOND * elapsed / SECOND;
-        upkeep.budget = (upkeep.budget + refill as i64).min(UPKEEP_BYTES_PER_SECOND as i64);
     }
 
     /// One thing that was open with a partner is done. When all are, and none failed, we have met.
-    fn close(&mut self, partner: Id, is_good: bool) {
+    pub(super) fn close(&mut self, partner: Id, is_good: bool) {
         let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) else { return };
         exchange.has_failed |= !is_good;
         exchange.open = exchange.open.saturating_sub(1);
@@ -523,10 +394,42 @@ impl Past {
         }
     }
 
-    fn fail(&mut self, partner: Id) {
+    /// An object is to be fetched before we have met this partner.
+    pub(super) fn expect_object(&mut self, partner: Id) {
+        self.upkeep.exchanges.entry(partner).or_default().open += 1;
+    }
+
+    /// An object that this partner has will not be fetched now.
+    pub(super) fn forgo_object(&mut self, partner: Id) {
         if let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) {
             exchange.has_failed = true;
         }
+    }
+
+    /// The comparison with a partner will not be complete.
+    fn fail(&mut self, partner: Id) {
+        if let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) {
+            exchange.has_failed = true;
+            exchange.have_leases_failed = true;
+        }
+    }
+
+    /// One more thing is to be compared with a partner.
+    fn begin_comparison(&mut self, partner: Id) {
+        let exchange = self.upkeep.exchanges.entry(partner).or_default();
+        exchange.open += 1;
+        exchange.comparing += 1;
+    }
+
+    /// One thing is compared, or cannot be. When all are, and the leases found are durable, we agree on leases.
+    pub(super) fn compared(&mut self, partner: Id, is_good: bool) {
+        let Some(exchange) = self.upkeep.exchanges.get_mut(&partner) else { return };
+        exchange.have_leases_failed |= !is_good;
+        exchange.comparing = exchange.comparing.saturating_sub(1);
+        if exchange.comparing == 0 && exchange.is_ours && !exchange.have_leases_failed {
+            self.agreements.compared(partner, exchange.begun);
+        }
+        self.close(partner, is_good);
     }
 }
 
@@ -572,12 +475,11 @@ impl RangeDigest {
     }
 }
 
-/// Of a page of our own store, the unexpired objects that by our view belong on both of us.
+/// Of a page of our own store, the objects still kept that by our view belong on both of us.
 fn shared_with(pastry: &Pastry, turn: &Turn<'_>, partner: Id, entries: &[Listed]) -> Vec<Listed> {
-    let now = seconds(turn);
     let is_shared = |entry: &&Listed| {
         let holders = holders(pastry, turn, &entry.key);
-        entry.expiry > now && holders.contains(&turn.site.me) && holders.contains(&partner)
+        is_kept(turn, entry.expiry) && holders.contains(&turn.site.me) && holders.contains(&partner)
     };
     entries.iter().filter(is_shared).copied().collect()
 }
@@ -589,11 +491,11 @@ fn listing(turn: &Turn<'_>, from: Id, to: Id, entries: &[Listed], role: ListingR
 
 /// Offers the objects of a page that do not belong to us to the nearest of those they belong to.
 fn offer_orphans(pastry: &Pastry, turn: &mut Turn<'_>, from: Id, to: Id, entries: &[Listed]) {
-    let now = seconds(turn);
     let mut offers: BTreeMap<Id, Vec<Listed>> = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.expiry > now) {
+    for entry in entries.iter().filter(|entry| is_kept(turn, entry.expiry)) {
         let holders = holders(pastry, turn, &entry.key);
-        if let Some(first) = holders.first().filter(|_| !holders.contains(&turn.site.me)) {
+        let first = holders.iter().find(|id| !turn.site.absences.contains(**id));
+        if let Some(first) = first.filter(|_| !holders.contains(&turn.site.me)) {
             offers.entry(*first).or_default().push(*entry);
         }
     }
@@ -608,7 +510,7 @@ fn offer_orphans(pastry: &Pastry, turn: &mut Turn<'_>, from: Id, to: Id, entries
 fn partners(pastry: &Pastry, roster: &Roster, me: Id) -> Vec<Id> {
     let parameters = &roster.ring().parameters;
     let mut partners: BTreeSet<Id> = BTreeSet::new();
-    for side in pastry.sides(roster, usize::from(parameters.k)) {
+    for side in live_sides(pastry, roster, me, usize::from(parameters.k)) {
         partners.extend(side);
     }
     for side in certified_sides(roster, me, usize::from(parameters.k_head)) {
@@ -623,7 +525,7 @@ fn neighbourhood(pastry: &Pastry, roster: &Roster, me: Id) -> (Id, Id) {
     let parameters = &roster.ring().parameters;
     let count = usize::from(parameters.k_head.max(parameters.k));
     let [certified_left, certified_right] = certified_sides(roster, me, count);
-    let [live_left, live_right] = pastry.sides(roster, usize::from(parameters.k));
+    let [live_left, live_right] = live_sides(pastry, roster, me, usize::from(parameters.k));
     let is_small = pastry.knows_whole_ring() || roster.len() <= 2 * count + 1;
     let left = certified_left.iter().chain(&live_left).max_by_key(|id| id.clockwise(me));
     let right = certified_right.iter().chain(&live_right).max_by_key(|id| me.clockwise(**id));
@@ -631,25 +533,6 @@ fn neighbourhood(pastry: &Pastry, roster: &Roster, me: Id) -> (Id, Id) {
         (Some(left), Some(right)) if !is_small && me.clockwise(*right) < me.clockwise(*left) => (*left, *right),
         _ => whole_ring(me),
     }
-}
-
-/// The nearest `count` active hosts on either side, by the ring document.
-fn certified_sides(roster: &Roster, me: Id, count: usize) -> [Vec<Id>; 2] {
-    let near = |ids: &mut dyn Iterator<Item = Id>| {
-        let (mut chosen, mut hosts) = (Vec::new(), Vec::new());
-        for id in ids.filter(|id| roster.is_active(*id)) {
-            if chosen.len() == count {
-                break;
-            }
-            let host = roster.host(id);
-            if !hosts.contains(&host) {
-                hosts.push(host);
-                chosen.push(id);
-            }
-        }
-        chosen
-    };
-    [near(&mut roster.counter_clockwise_from(me)), near(&mut roster.clockwise_from(me))]
 }
 
 /// The placement id up to which a page of a scan is complete.

@@ -111,24 +111,6 @@ impl LeafSet {
         }
         best
     }
-
-    /// Us and the set, nearest to `key` first.
-    pub(crate) fn by_distance(&self, key: Id) -> Vec<Id> {
-        let mut all = self.members();
-        all.push(self.me);
-        all.sort_by_key(|id| (id.distance(key), *id));
-        all
-    }
-
-    /// The nodes on one side, nearest first.
-    pub(crate) fn clockwise(&self) -> &[Id] {
-        &self.clockwise
-    }
-
-    /// The nodes on the other side, nearest first.
-    pub(crate) fn counter_clockwise(&self) -> &[Id] {
-        &self.counter
-    }
 }
 
 #[cfg(test)]
@@ -168,9 +150,9 @@ mod tests {
                 set.insert(*other);
             }
             all.sort_by_key(|x| me.clockwise(*x));
-            prop_assert_eq!(set.clockwise(), &all[..all.len().min(4)]);
+            prop_assert_eq!(&set.clockwise[..], &all[..all.len().min(4)]);
             all.reverse();
-            prop_assert_eq!(set.counter_clockwise(), &all[..all.len().min(4)]);
+            prop_assert_eq!(&set.counter[..], &all[..all.len().min(4)]);
             let root = all.iter().copied().chain([me]).min_by_key(|x| (x.distance(id(key)), *x)).unwrap();
             if set.covers(id(key)) {
                 prop_assert_eq!(set.nearest(id(key), |_| true), root);

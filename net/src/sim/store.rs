@@ -34,10 +34,11 @@ impl MemoryStore {
         }
     }
 
-    /// Deletes what expired more than `grace_s` ago; returns how many.
-    pub fn sweep(&mut self, now_s: Seconds, grace_s: Seconds) -> usize {
+    /// Deletes what expired more than `grace_s` ago, and before `agreed`; returns how many.
+    pub fn sweep(&mut self, now_s: Seconds, grace_s: Seconds, agreed: Seconds) -> usize {
         let before = self.objects.len();
-        self.objects.retain(|_, object| object.expiry.saturating_add(grace_s) >= now_s);
+        let end = now_s.saturating_sub(grace_s).min(agreed);
+        self.objects.retain(|_, object| object.expiry >= end);
         before - self.objects.len()
     }
 

@@ -9,7 +9,7 @@ use crate::id::Id;
 use crate::limits::{MILLISECOND, SECOND};
 use crate::machine::{
     Action, Actions, Command, ComputeJob, ComputeResult, Event, Machine, Metric, Micros, OpId, Reply, RequestId,
-    StorageOperation, TimerId,
+    Seconds, StorageOperation, TimerId,
 };
 use crate::past::block::{Trust, verify};
 use crate::roster::Roster;
@@ -58,6 +58,8 @@ struct Node<M> {
     clock_shown: Micros,
     /// How much longer than others its disk takes.
     disk_slowness: Micros,
+    /// Until when its machine has agreed on leases with others, since it was started.
+    leases_agreed: Seconds,
     delivered: Vec<(Id, u64, Bytes)>,
     published: Vec<(Id, Id, Bytes)>,
     solicited: Vec<(Id, u64, Bytes)>,
@@ -95,7 +97,8 @@ impl<M: Machine> World<M> {
     /// Time at which worlds begin: an ordinary moment in 2026.
     pub const GENESIS: Micros = 1_790_000_000 * SECOND;
 
-    /// An empty world. Blocks are verified under `trust`; disks are swept each minute of what expired `grace_s` ago.
+    /// An empty world. Blocks are verified under `trust`; disks are swept each minute of what expired `grace_s` ago, by
+    /// each node's clock, as far as its machine has agreed on leases.
     #[must_use]
     pub fn new(seed: u64, weather: Weather, trust: Trust, grace_s: u64) -> World<M> {
         World {
@@ -134,6 +137,7 @@ impl<M: Machine> World<M> {
             clock_ahead: 0,
             clock_shown: 0,
             disk_slowness: 0,
+            leases_agreed: 0,
             delivered: Vec::new(),
             published: Vec::new(),
             solicited: Vec::new(),
@@ -156,6 +160,7 @@ impl<M: Machine> World<M> {
     /// Kills a node's process; its disk stays.
     pub fn kill(&mut self, node: NodeIndex) {
         self.nodes[node].machine = None;
+        self.nodes[node].leases_agreed = 0;
         self.lives[node] += 1;
         for (_, place) in self.nodes[node].timers.drain(..) {
             self.queue.cancel(place);
@@ -384,7 +389,10 @@ impl<M: Machine> World<M> {
         let is_current = self.lives[index] == life;
         let node = &mut self.nodes[index];
         if let Occurrence::Sweep = what {
-            node.store.sweep(self.now / SECOND, self.grace_s);
+            if node.machine.is_some() && node.asleep_until <= self.now {
+                let clock = node.clock_shown.max(self.now.saturating_add_signed(node.clock_ahead));
+                node.store.sweep(clock / SECOND, self.grace_s, node.leases_agreed);
+            }
             self.later(SWEEP, index, 0, Occurrence::Sweep);
             return true;
         }
@@ -483,6 +491,7 @@ impl<M: Machine> World<M> {
             Action::Solicit { group, solicitation, payload, .. } => {
                 self.nodes[node].solicited.push((group, solicitation, payload));
             }
+            Action::LeasesAgreed { through } => self.nodes[node].leases_agreed = through,
             Action::RingAdopted { roster } => self.nodes[node].adopted = Some(roster),
             Action::Metric { metric, amount } => self.metrics[metric as usize] += amount,
         }
