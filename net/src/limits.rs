@@ -60,12 +60,29 @@ pub const TABLE_PING: Micros = 20 * SECOND;
 pub const TABLE_EXCHANGE_EVERY: u64 = 15;
 /// Every so often a certified neighbour that is not in the leaf set is probed: heals partitions.
 pub const HEAL: Micros = 30 * SECOND;
-/// How long each ping of a probe waits for its answer; after the last, the peer is dead.
-pub const PROBE_WAITS: [Micros; 4] = [500 * MILLISECOND, SECOND, 1_500 * MILLISECOND, 2 * SECOND];
+/// How long each ping of a probe waits for its answer, at least; after the last, the peer is dead.
+pub const PROBE_WAITS: [Micros; 6] = [
+    200 * MILLISECOND,
+    400 * MILLISECOND,
+    700 * MILLISECOND,
+    900 * MILLISECOND,
+    1_200 * MILLISECOND,
+    1_600 * MILLISECOND,
+];
+/// After so many pings without an answer a peer is suspected of being dead.
+pub const SUSPECT_PINGS: usize = 2;
+/// Shortest wait for an answer, however near a peer has been so far.
+pub const WAIT_MIN: Micros = 50 * MILLISECOND;
+/// Longest wait for an answer, however far a peer is.
+pub const WAIT_MAX: Micros = 10 * SECOND;
+/// How long an answer is waited for from a peer whose round trip is not known.
+pub const WAIT_UNKNOWN: Micros = 500 * MILLISECOND;
+/// What takes longer than this was no round trip: a clock has stepped, or somebody slept.
+pub const ROUND_TRIP_MAX: Micros = 10 * SECOND;
 /// A peer found dead is not probed again on hearsay for this long.
 pub const HEARSAY_REST: Micros = 60 * SECOND;
-/// A hop that has not acknowledged within this is passed over.
-pub const HOP_WAIT: Micros = 500 * MILLISECOND;
+/// A peer that has said it is not ready is not asked again on hearsay for this long.
+pub const READY_REST: Micros = 10 * SECOND;
 /// Most next hops tried for one message at one node.
 pub const HOP_TRIES_MAX: usize = 8;
 /// How long the origin of a routed question waits before asking again.
@@ -94,7 +111,9 @@ pub const LOCATES_MAX: usize = 4_096;
 pub const ROOTED_MAX: usize = 1_024;
 
 const _: () = assert!(DEPARTED_TOLD_MAX <= IDS_PER_MESSAGE_MAX);
-const _: () = assert!(HOP_TRIES_MAX as u64 * HOP_WAIT <= LOCATE_WAIT);
+const _: () = assert!(HOP_TRIES_MAX as u64 * WAIT_UNKNOWN <= LOCATE_WAIT);
+const _: () = assert!(WAIT_MIN <= WAIT_UNKNOWN && WAIT_UNKNOWN <= WAIT_MAX && WAIT_MAX <= ROUND_TRIP_MAX);
+const _: () = assert!(SUSPECT_PINGS < PROBE_WAITS.len());
 
 // --- calls and PAST -----------------------------------------------------------------------------------------
 

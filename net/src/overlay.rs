@@ -2,7 +2,7 @@
 //!
 //! Dispatch only. Each event goes to the layer it concerns; what a layer has to tell the others, and messages a node
 //! sends to itself, are dealt with before the turn ends. Of the driver's timers one is used, armed for whatever is due
-//! next. If it fires much too late this node slept, and joins anew.
+//! next, and moved when that has settled. If it fires much too late this node slept, and joins anew.
 
 use crate::call::Owner;
 use crate::id::Id;
@@ -294,7 +294,7 @@ impl Overlay {
             }
         }
         if let Some(next) = self.site.next_due()
-            && self.armed.is_none_or(|armed| next < armed)
+            && self.armed != Some(next)
         {
             self.armed = Some(next);
             out.push(Action::Arm { timer: TIMER, at: next });

@@ -14,6 +14,7 @@ mod join;
 mod leaf_set;
 pub(crate) mod liveness;
 mod repair;
+mod round_trip;
 mod route;
 mod routing_table;
 
@@ -116,7 +117,7 @@ impl Pastry {
 
     /// Any message from a certified peer is a sign of life.
     pub(crate) fn heard(&mut self, turn: &mut Turn<'_>, from: Id) {
-        self.liveness.heard(from, turn.now);
+        self.liveness.heard(turn, from);
     }
 
     /// A Pastry message; the sender is certified.
@@ -127,7 +128,10 @@ impl Pastry {
                 turn.send(from, request, Body::Pong(mine));
                 self.peer_says(turn, from, &presence);
             }
-            Body::Pong(presence) => self.peer_says(turn, from, &presence),
+            Body::Pong(presence) => {
+                self.liveness.ponged(from, request, turn.now);
+                self.peer_says(turn, from, &presence);
+            }
             Body::LeafSet(gossip) => self.leaf_set_received(turn, from, request, &gossip),
             Body::RowRequest(wanted) => {
                 let entries = self.table.row(wanted.row);
@@ -190,7 +194,7 @@ impl Pastry {
         let known: Vec<Id> = self.leaf_set.members().into_iter().chain(self.table.ids()).collect();
         for id in known {
             if !turn.site.roster.contains(id) {
-                self.liveness.forget(id);
+                self.liveness.forget(turn, id);
                 self.drop_peer(turn, id);
             }
         }
@@ -251,7 +255,9 @@ impl Pastry {
         if !self.liveness.is_departed(id) {
             self.table.suggest(id);
         }
-        if self.leaf_set.would_admit(id) && self.liveness.deserves_probe(id, turn.now) {
+        // One that joins has asked whom it needs to, and a leaf set that is not yet full would admit anybody.
+        let is_needed = self.is_ready() && self.leaf_set.would_admit(id);
+        if is_needed && self.liveness.deserves_probe(id, turn.now) {
             self.probe(turn, id);
         }
     }

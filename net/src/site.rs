@@ -155,6 +155,12 @@ impl Turn<'_> {
         self.due_in(wait - less, due);
     }
 
+    /// As [`Turn::due_in`], plus up to an eighth: for an answer that many may be waiting for at once.
+    pub(crate) fn due_after(&mut self, wait: Micros, due: Due) -> Micros {
+        let more = self.site.random() % (wait / 8 + 1);
+        self.due_in(wait + more, due)
+    }
+
     pub(crate) fn count(&mut self, metric: Metric) {
         self.out.push(Action::Metric { metric, amount: 1 });
     }

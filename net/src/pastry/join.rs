@@ -183,13 +183,17 @@ impl Pastry {
         turn.due_in(JOIN_WAIT, Due::Join);
     }
 
-    /// The leaf set to be is known: everybody in it must answer, or be found dead.
+    /// The leaf set to be is known: everybody in it must answer, if it has not yet, or be found dead.
     fn settle(&mut self, turn: &mut Turn<'_>, ids: Vec<Id>) {
         let me = turn.site.me;
-        let known: Vec<Id> = ids.into_iter().filter(|id| *id != me && turn.site.roster.contains(*id)).collect();
         let Some(join) = &mut self.joining else { return };
-        join.awaited = known.iter().copied().collect();
-        for id in known {
+        let is_open = |id: &Id| *id != me && turn.site.roster.contains(*id) && !join.alive.contains(id);
+        let open: Vec<Id> = ids.into_iter().filter(is_open).collect();
+        join.awaited = open.iter().copied().collect();
+        if open.is_empty() {
+            self.become_ready(turn);
+        }
+        for id in open {
             self.probe(turn, id);
         }
     }

@@ -1,11 +1,14 @@
 //! Who is alive: what peers themselves have said, and who has failed to answer.
 //!
 //! Nobody is believed alive or dead on another's word. Hearsay only leads to a probe: a few pings, each waited for a
-//! little longer ([`PROBE_WAITS`]). Whoever answers none of them is dead until it speaks again itself, so gossip cannot
+//! little longer ([`PROBE_WAITS`], or as the peer's own round trips demand: [`super::round_trip`]). Whoever answers none of them is dead until it speaks again itself, so gossip cannot
 //! revive a zombie; it is not even probed again on hearsay for a while.
 
+use super::round_trip::RoundTrip;
 use crate::id::Id;
-use crate::limits::{DEPARTED_MAX, DEPARTED_TOLD_MAX, HEARSAY_REST, PEERS_MAX, PROBE_WAITS};
+use crate::limits::{
+    DEPARTED_MAX, DEPARTED_TOLD_MAX, HEARSAY_REST, PEERS_MAX, PROBE_WAITS, READY_REST, SUSPECT_PINGS, WAIT_UNKNOWN,
+};
 use crate::machine::{Metric, Micros};
 use crate::site::{Due, Turn};
 use crate::wire::{Body, Presence};
@@ -18,12 +21,26 @@ struct Peer {
     ready: bool,
     booted: u64,
     probe: Option<Probe>,
+    /// The number of our last ping that is unanswered, and when it was sent.
+    pinged: Option<(u64, Micros)>,
+    round_trip: RoundTrip,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Probe {
-    begun: Micros,
     pings: usize,
+    /// When the answer to the last ping is overdue.
+    due: Micros,
+}
+
+impl Peer {
+    /// Pings the peer; its answer is overdue when [`Due::Probe`] comes.
+    fn ping(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence, least: Micros) -> Micros {
+        let request = turn.site.number();
+        self.pinged = Some((request, turn.now));
+        turn.send(id, request, Body::Ping(presence));
+        turn.due_after(self.round_trip.wait(WAIT_UNKNOWN).max(least), Due::Probe(id))
+    }
 }
 
 /// What a probe's timer found out.
@@ -43,17 +60,20 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
-    /// The peer has spoken.
-    pub(crate) fn heard(&mut self, id: Id, now: Micros) {
+    /// The peer has spoken, which answers a probe.
+    pub(crate) fn heard(&mut self, turn: &mut Turn<'_>, id: Id) {
         self.departed.remove(&id);
         if let Some(peer) = self.peers.get_mut(&id) {
-            (peer.heard, peer.probe) = (now, None);
+            peer.heard = turn.now;
+            if let Some(probe) = peer.probe.take() {
+                turn.not_due(probe.due, Due::Probe(id));
+            }
             return;
         }
         if self.peers.len() >= PEERS_MAX {
             self.make_room();
         }
-        self.peers.insert(id, Peer { heard: now, ..Peer::default() });
+        self.peers.insert(id, Peer { heard: turn.now, ..Peer::default() });
     }
 
     /// The peer has said how it is; returns whether it has restarted since it last said so.
@@ -75,16 +95,20 @@ impl Liveness {
 
     /// Whether its answer to a ping is overdue.
     pub(crate) fn is_suspect(&self, id: Id) -> bool {
-        self.peers.get(&id).and_then(|peer| peer.probe).is_some_and(|probe| probe.pings > 1)
+        self.peers.get(&id).and_then(|peer| peer.probe).is_some_and(|probe| probe.pings > SUSPECT_PINGS)
     }
 
     pub(crate) fn is_departed(&self, id: Id) -> bool {
         self.departed.contains_key(&id)
     }
 
-    /// Whether hearsay about `id` deserves a probe.
+    /// Whether hearsay about `id` deserves a probe. One that has just said that it is not ready does not: it tells all
+    /// that asked when it is.
     pub(crate) fn deserves_probe(&self, id: Id, now: Micros) -> bool {
-        self.departed.get(&id).is_none_or(|since| now.saturating_sub(*since) >= HEARSAY_REST)
+        let has_rested = |since: Micros, rest: Micros| now.saturating_sub(since) >= rest;
+        let was_buried = self.departed.get(&id).is_some_and(|since| !has_rested(*since, HEARSAY_REST));
+        let has_spoken = self.peers.get(&id).is_some_and(|peer| peer.heard > 0 && !has_rested(peer.heard, READY_REST));
+        !was_buried && !has_spoken
     }
 
     /// Those lately found dead, latest first.
@@ -104,35 +128,48 @@ impl Liveness {
         if peer.probe.is_some() {
             return;
         }
-        peer.probe = Some(Probe { begun: turn.now, pings: 1 });
-        let request = turn.site.number();
-        turn.send(id, request, Body::Ping(presence));
-        turn.due_in(PROBE_WAITS[0], Due::Probe(id));
+        let due = peer.ping(turn, id, presence, PROBE_WAITS[0]);
+        peer.probe = Some(Probe { pings: 1, due });
     }
 
     /// A probe's timer: pings again, or finds the peer dead.
     pub(crate) fn probe_due(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence) -> Verdict {
         let Some(peer) = self.peers.get_mut(&id) else { return Verdict::Open };
-        let Some(probe) = &mut peer.probe else { return Verdict::Open };
-        let waited: Micros = PROBE_WAITS[..probe.pings.min(PROBE_WAITS.len())].iter().sum();
-        if turn.now < probe.begun + waited {
-            return Verdict::Open; // The timer of an earlier probe.
-        }
-        if probe.pings >= PROBE_WAITS.len() {
+        let Some(Probe { pings, .. }) = peer.probe else { return Verdict::Open };
+        let Some(wait) = PROBE_WAITS.get(pings) else {
             self.bury(turn, id);
             return Verdict::Dead;
-        }
-        let wait = PROBE_WAITS[probe.pings];
-        probe.pings += 1;
-        let request = turn.site.number();
-        turn.send(id, request, Body::Ping(presence));
-        turn.due_in(wait, Due::Probe(id));
+        };
+        let due = peer.ping(turn, id, presence, *wait);
+        peer.probe = Some(Probe { pings: pings + 1, due });
         Verdict::Open
     }
 
+    /// The peer has answered the ping with this number.
+    pub(crate) fn ponged(&mut self, id: Id, request: u64, now: Micros) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if let Some((_, asked)) = peer.pinged.take_if(|(number, _)| *number == request) {
+            peer.round_trip.sample(asked, now);
+        }
+    }
+
+    /// The peer has acknowledged something that was sent to it at `asked`.
+    pub(crate) fn acknowledged(&mut self, id: Id, asked: Micros, now: Micros) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.round_trip.sample(asked, now);
+        }
+    }
+
+    /// How long to wait for the peer to acknowledge something.
+    pub(crate) fn wait(&self, id: Id) -> Micros {
+        self.peers.get(&id).map_or(WAIT_UNKNOWN, |peer| peer.round_trip.wait(WAIT_UNKNOWN))
+    }
+
     /// Forgets a peer that is no longer certified.
-    pub(crate) fn forget(&mut self, id: Id) {
-        self.peers.remove(&id);
+    pub(crate) fn forget(&mut self, turn: &mut Turn<'_>, id: Id) {
+        if let Some(probe) = self.peers.remove(&id).and_then(|peer| peer.probe) {
+            turn.not_due(probe.due, Due::Probe(id));
+        }
         self.departed.remove(&id);
     }
 

@@ -7,7 +7,7 @@
 
 use super::Pastry;
 use crate::id::Id;
-use crate::limits::{HOP_TRIES_MAX, HOP_WAIT, HOPS_MAX, HOPS_OPEN_MAX, LOCATE_TRIES, LOCATE_WAIT, ROOTED_MAX};
+use crate::limits::{HOP_TRIES_MAX, HOPS_MAX, HOPS_OPEN_MAX, LOCATE_TRIES, LOCATE_WAIT, ROOTED_MAX};
 use crate::machine::{Metric, Micros};
 use crate::site::{Asker, Due, Notice, Turn};
 use crate::wire::{Body, Located, Purpose, Route, Row};
@@ -19,6 +19,7 @@ pub(super) struct Hop {
     route: Route,
     to: Id,
     tried: Vec<Id>,
+    sent: Micros,
     due: Micros,
 }
 
@@ -125,8 +126,8 @@ impl Pastry {
         }
         let request = turn.site.number();
         turn.send(to, request, Body::Route(Route { hops: route.hops + 1, ..route }));
-        let due = turn.due_in(HOP_WAIT, Due::Hop(request));
-        self.hops.insert(request, Hop { route, to, tried, due });
+        let due = turn.due_after(self.liveness.wait(to), Due::Hop(request));
+        self.hops.insert(request, Hop { route, to, tried, sent: turn.now, due });
     }
 
     pub(super) fn hop_acknowledged(&mut self, turn: &mut Turn<'_>, from: Id, request: u64) {
@@ -134,6 +135,7 @@ impl Pastry {
             && let Some(hop) = self.hops.remove(&request)
         {
             turn.not_due(hop.due, Due::Hop(request));
+            self.liveness.acknowledged(from, hop.sent, turn.now);
         }
     }
 
