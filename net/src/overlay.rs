@@ -53,7 +53,7 @@ impl OverlayConfig {
 pub struct OverlayStatus {
     /// This node's id.
     pub id: Id,
-    /// Whether the leaf set has answered and routed messages are accepted.
+    /// Whether the leaf set has answered, the neighbours know of us, and routed messages are answered.
     pub ready: bool,
     /// Whether this node has compared notes with all its partners since it started, so that it knows what it lacks.
     pub synced: bool,
@@ -67,6 +67,8 @@ pub struct OverlayStatus {
     pub epoch: u64,
     /// Requests under way.
     pub in_flight: usize,
+    /// Peers that are reached through others, because the straight way is broken.
+    pub detours: usize,
 }
 
 /// One node of the overlay.
@@ -96,13 +98,21 @@ impl Overlay {
         }
     }
 
+    /// The same node, but its messages go by the routing table alone, never straight to whom the ring document names: to
+    /// measure what the table is worth.
+    #[must_use]
+    pub fn by_table_alone(mut self) -> Overlay {
+        self.pastry.use_table_alone();
+        self
+    }
+
     /// The state, for the driver and for tests that look inside; the same as [`Command::Status`] gives.
     #[must_use]
     pub fn status(&self) -> OverlayStatus {
         let ring = self.site.roster.ring();
         OverlayStatus {
             id: self.site.me,
-            ready: self.pastry.is_ready(),
+            ready: self.pastry.is_confirmed(),
             synced: self.pastry.is_ready() && self.past.is_synced(&self.pastry, &self.site),
             leaf_set: self.pastry.leaf_set(),
             routing_entries: self.pastry.routing_entries(),
@@ -112,6 +122,7 @@ impl Overlay {
                 + self.past.open()
                 + self.pastry.open_questions()
                 + self.conversations.len(),
+            detours: self.site.detours.len(),
         }
     }
 
@@ -184,7 +195,7 @@ impl Overlay {
             }
             // The driver's business; it says so in its own counters.
             Body::Hello(_) => {}
-            _ => self.pastry.receive(&mut turn, from, request, body),
+            _ => self.pastry.received(&mut turn, from, request, body),
         }
     }
 

@@ -26,7 +26,11 @@ fn message(which: usize, dice: &mut Dice) -> (&'static str, Message) {
             ("leaf-set", Body::LeafSet(gossip))
         }
         4 => ("row-request", Body::RowRequest(RowRequest { row: dice.roll() as u8 })),
-        5 => ("row", Body::Row(Row { row: dice.roll() as u8, entries: ids(dice, 16) })),
+        5 => {
+            let (row, entries) = (dice.roll() as u8, ids(dice, 16));
+            let round_trips = Some(entries.iter().map(|_| dice.roll() as u32).collect());
+            ("row", Body::Row(Row { row, entries, round_trips }))
+        }
         6 => {
             let purpose = [Purpose::Locate, Purpose::Join][dice.below(2)];
             let (target, origin) = (dice.id(), dice.id());
@@ -77,12 +81,16 @@ fn message(which: usize, dice: &mut Dice) -> (&'static str, Message) {
             ("range-listing", Body::RangeListing(RangeListing { scope: scope(dice), from, to, entries, role }))
         }
         22 => ("tell", Body::Tell(payload(dice))),
-        _ => ("told", Body::Told(payload(dice))),
+        23 => ("told", Body::Told(payload(dice))),
+        _ => {
+            let relay = Relay { from: dice.id(), to: dice.id(), hops: dice.below(2) as u8 };
+            ("relay", Body::Relay(relay, payload(dice)))
+        }
     };
     (name, Message { request, body })
 }
 
-const TYPES: usize = 24;
+const TYPES: usize = 25;
 
 fn array(dice: &mut Dice) -> [u8; 16] {
     std::array::from_fn(|_| dice.roll() as u8)

@@ -83,6 +83,11 @@ impl LeafSet {
         members
     }
 
+    /// Every node in the set, some twice where both sides hold it.
+    pub(crate) fn sides(&self) -> impl Iterator<Item = Id> + '_ {
+        self.clockwise.iter().chain(&self.counter).copied()
+    }
+
     /// The nearest node on each side.
     pub(crate) fn adjacent(&self) -> impl Iterator<Item = Id> + '_ {
         let right = self.clockwise.first().copied();
