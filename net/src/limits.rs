@@ -50,28 +50,87 @@ const _: () = assert!(CERTIFICATE_BYTES_MAX <= SIGNED_BLOCK_BYTES_MAX);
 
 // --- Pastry -------------------------------------------------------------------------------------------------
 
-/// A neighbour that has not been heard of for this long is pinged.
+/// The clockwise neighbour is pinged when it has not been heard of for this long; it answers, so both know.
 pub const NEIGHBOUR_PING: Micros = 20 * SECOND;
+/// The other neighbour should have pinged us by now.
+pub const NEIGHBOUR_LATE: Micros = 22 * SECOND;
+/// A node answers as a root only while it has heard of both its neighbours within this.
+pub const OWNERSHIP_LEASE: Micros = 30 * SECOND;
+/// How long a node that became ready waits for its neighbours to confirm it before it tells them again.
+pub const ANNOUNCE_PAUSE: Micros = 300 * MILLISECOND;
+/// How often it tells them in all.
+pub const ANNOUNCE_TRIES: u8 = 30;
 /// Every so often a node compares leaf sets with one of its leaf set.
 pub const LEAF_SET_EXCHANGE: Micros = 30 * SECOND;
-/// Every so often the routing-table entry longest unheard of is pinged.
-pub const TABLE_PING: Micros = 20 * SECOND;
-/// Every so often a row of the routing table is compared with a peer's.
-pub const TABLE_EXCHANGE_EVERY: u64 = 15;
+/// A routed message may meet a dead table entry: one in so many.
+pub const LOSS_TARGET: u64 = 20;
+/// Deaths among our peers from which the rate of failures is estimated.
+pub const FAILURES_KEPT: usize = 16;
+/// A routing-table entry unheard of for this long is not yet pinged, however often nodes fail.
+pub const TABLE_PERIOD_MIN: Micros = 60 * SECOND;
+/// A routing-table entry unheard of for this long is pinged, however seldom nodes fail.
+pub const TABLE_PERIOD_MAX: Micros = 3_600 * SECOND;
+/// Time between looks at the routing table, at least and at most.
+pub const TABLE_LOOK: [Micros; 2] = [2 * SECOND, 60 * SECOND];
+/// Pause after the first comparison of routing-table rows; each later one is longer by a third.
+pub const ROWS_PAUSE_MIN: Micros = SECOND;
+/// Longest pause between comparisons of routing-table rows.
+pub const ROWS_PAUSE_MAX: Micros = 900 * SECOND;
+/// Most pings that follow from one comparison of rows.
+pub const MEASURES_PER_ROUND: usize = 6;
+/// A node that we heard of within this is believed alive when a message could go straight to it.
+pub const DIRECT_FRESH: Micros = 600 * SECOND;
+/// Nodes of which nothing is known are tried straight while so many in a hundred such tries succeed.
+pub const DIRECT_SUCCESS_MIN: u64 = 88;
+/// When fewer do, one message in so many is still tried so.
+pub const DIRECT_TRIAL_EVERY: u64 = 16;
+/// Most nodes that a message is tried straight at by one node.
+pub const DIRECT_TRIES_MAX: usize = 2;
 /// Every so often a certified neighbour that is not in the leaf set is probed: heals partitions.
-pub const HEAL: Micros = 30 * SECOND;
-/// How long each ping of a probe waits for its answer; after the last, the peer is dead.
-pub const PROBE_WAITS: [Micros; 4] = [500 * MILLISECOND, SECOND, 1_500 * MILLISECOND, 2 * SECOND];
-/// A peer found dead is not probed again on hearsay for this long.
+pub const HEAL: Micros = 60 * SECOND;
+/// How long each ping of a probe waits for its answer, at least; after the last, the peer is dead.
+pub const PROBE_WAITS: [Micros; 6] = [
+    200 * MILLISECOND,
+    400 * MILLISECOND,
+    700 * MILLISECOND,
+    900 * MILLISECOND,
+    1_200 * MILLISECOND,
+    1_600 * MILLISECOND,
+];
+/// After so many pings without an answer a peer is suspected of being dead.
+pub const SUSPECT_PINGS: usize = 2;
+/// Shortest wait for an answer, however near a peer has been so far.
+pub const WAIT_MIN: Micros = 50 * MILLISECOND;
+/// Longest wait for an answer, however far a peer is.
+pub const WAIT_MAX: Micros = 10 * SECOND;
+/// How long an answer is waited for from a peer whose round trip is not known.
+pub const WAIT_UNKNOWN: Micros = 500 * MILLISECOND;
+/// What takes longer than this was no round trip: a clock has stepped, or somebody slept.
+pub const ROUND_TRIP_MAX: Micros = 10 * SECOND;
+/// Relays that each later ping of a probe also goes through.
+pub const RELAYS_PER_PING: usize = 2;
+/// Largest frame that is relayed, in bytes.
+pub const RELAYED_BYTES_MAX: usize = 4 << 10;
+/// Most peers reached by a detour.
+pub const DETOURS_MAX: usize = 64;
+/// Every so often the straight way is tried again.
+pub const DETOUR_RETRY: Micros = 60 * SECOND;
+/// A peer found dead is not probed again on hearsay for this long; twice as long each further time.
 pub const HEARSAY_REST: Micros = 60 * SECOND;
-/// A hop that has not acknowledged within this is passed over.
-pub const HOP_WAIT: Micros = 500 * MILLISECOND;
+/// Hearsay about the dead leads to a probe at least after this.
+pub const HEARSAY_REST_MAX: Micros = 600 * SECOND;
+/// The dead are remembered for this long.
+pub const DEPARTED_FORGOTTEN: Micros = 90 * 60 * SECOND;
+/// A peer that has said it is not ready is not asked again on hearsay for this long.
+pub const READY_REST: Micros = 10 * SECOND;
 /// Most next hops tried for one message at one node.
-pub const HOP_TRIES_MAX: usize = 8;
+pub const HOP_TRIES_MAX: usize = 10;
+/// Longest wait for an acknowledgement of a message that has no other way to go.
+pub const HOP_WAIT_MAX: Micros = SECOND;
 /// How long the origin of a routed question waits before asking again.
-pub const LOCATE_WAIT: Micros = 4 * SECOND;
+pub const LOCATE_WAIT: Micros = 2_500 * MILLISECOND;
 /// How often a routed question is asked in all.
-pub const LOCATE_TRIES: u8 = 3;
+pub const LOCATE_TRIES: u8 = 6;
 /// How long a joining node waits for the root of its id.
 pub const JOIN_WAIT: Micros = 3 * SECOND;
 /// How long a joining node looks for a second opinion before it joins through the first ready contact.
@@ -94,7 +153,25 @@ pub const LOCATES_MAX: usize = 4_096;
 pub const ROOTED_MAX: usize = 1_024;
 
 const _: () = assert!(DEPARTED_TOLD_MAX <= IDS_PER_MESSAGE_MAX);
-const _: () = assert!(HOP_TRIES_MAX as u64 * HOP_WAIT <= LOCATE_WAIT);
+// A death is found out while those who ask still wait, and a lease outlasts the silence after which a neighbour is pinged.
+const _: () = assert!(NEIGHBOUR_PING < NEIGHBOUR_LATE && NEIGHBOUR_LATE + probe_waits() < OWNERSHIP_LEASE);
+const _: () = assert!(2 * probe_waits() < LOCATE_TRIES as u64 * LOCATE_WAIT);
+const _: () = assert!(DIRECT_TRIES_MAX < HOP_TRIES_MAX);
+// A leaf set and its dead, the longest of what may be relayed.
+const _: () =
+    assert!(2 * IDS_PER_MESSAGE_MAX * 22 + 256 <= RELAYED_BYTES_MAX && RELAYED_BYTES_MAX <= PAYLOAD_BYTES_MAX);
+
+const fn probe_waits() -> Micros {
+    let (mut sum, mut at) = (0, 0);
+    while at < PROBE_WAITS.len() {
+        sum += PROBE_WAITS[at];
+        at += 1;
+    }
+    sum
+}
+
+const _: () = assert!(WAIT_MIN <= WAIT_UNKNOWN && WAIT_UNKNOWN <= WAIT_MAX && WAIT_MAX <= ROUND_TRIP_MAX);
+const _: () = assert!(SUSPECT_PINGS < PROBE_WAITS.len());
 
 // --- calls and PAST -----------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 //!
 //! Dispatch only. Each event goes to the layer it concerns; what a layer has to tell the others, and messages a node
 //! sends to itself, are dealt with before the turn ends. Of the driver's timers one is used, armed for whatever is due
-//! next. If it fires much too late this node slept, and joins anew.
+//! next, and moved when that has settled. If it fires much too late this node slept, and joins anew.
 
 use crate::call::Owner;
 use crate::id::Id;
@@ -54,7 +54,7 @@ impl OverlayConfig {
 pub struct OverlayStatus {
     /// This node's id.
     pub id: Id,
-    /// Whether the leaf set has answered and routed messages are accepted.
+    /// Whether the leaf set has answered, the neighbours know of us, and routed messages are answered.
     pub ready: bool,
     /// Whether this node has compared notes with all its partners since it started, so that it knows what it lacks.
     pub synced: bool,
@@ -72,6 +72,8 @@ pub struct OverlayStatus {
     pub groups: usize,
     /// Children over all those trees.
     pub group_children: usize,
+    /// Peers that are reached through others, because the straight way is broken.
+    pub detours: usize,
 }
 
 /// One node of the overlay.
@@ -103,13 +105,21 @@ impl Overlay {
         }
     }
 
+    /// The same node, but its messages go by the routing table alone, never straight to whom the ring document names: to
+    /// measure what the table is worth.
+    #[must_use]
+    pub fn by_table_alone(mut self) -> Overlay {
+        self.pastry.use_table_alone();
+        self
+    }
+
     /// The state, for the driver and for tests that look inside; the same as [`Command::Status`] gives.
     #[must_use]
     pub fn status(&self) -> OverlayStatus {
         let ring = self.site.roster.ring();
         OverlayStatus {
             id: self.site.me,
-            ready: self.pastry.is_ready(),
+            ready: self.pastry.is_confirmed(),
             synced: self.pastry.is_ready() && self.past.is_synced(&self.pastry, &self.site),
             leaf_set: self.pastry.leaf_set(),
             routing_entries: self.pastry.routing_entries(),
@@ -122,6 +132,7 @@ impl Overlay {
                 + self.conversations.len(),
             groups: self.scribe.groups(),
             group_children: self.scribe.children(),
+            detours: self.site.detours.len(),
         }
     }
 
@@ -219,7 +230,7 @@ impl Overlay {
             }
             // The driver's business; it says so in its own counters.
             Body::Hello(_) => {}
-            _ => self.pastry.receive(&mut turn, from, request, body),
+            _ => self.pastry.received(&mut turn, from, request, body),
         }
     }
 
@@ -341,7 +352,7 @@ impl Overlay {
             }
         }
         if let Some(next) = self.site.next_due()
-            && self.armed.is_none_or(|armed| next < armed)
+            && self.armed != Some(next)
         {
             self.armed = Some(next);
             out.push(Action::Arm { timer: TIMER, at: next });

@@ -4,16 +4,28 @@
 //!
 //! - a node takes no routed messages before everybody in its leaf set has answered it or was found dead;
 //! - only nodes certified by the ring document are admitted, and to the leaf set only on their own word;
-//! - each hop acknowledges; a silent one is passed over at once and probed ([`route`]);
-//! - repair is periodic, not a reaction to each loss, which would feed on itself under churn ([`repair`]);
+//! - each hop acknowledges; a silent one is passed over at once and probed ([`route`]), after a time that follows from its
+//!   round trips ([`round_trip`]);
+//! - nobody answers for another's keys: a node owns its own only while its neighbours know of it ([`ownership`]);
+//! - of the nodes that fit a slot of the routing table the nearest has it ([`proximity`]);
+//! - what the ring document already tells need not be found hop by hop ([`direct`]);
+//! - repair is periodic, not a reaction to each loss, which would feed on itself under churn ([`repair`]), at a pace that
+//!   follows from how often nodes fail ([`failure_rate`]);
 //! - dead nodes are remembered, so that gossip does not revive them ([`liveness`]);
 //! - certified neighbours that are missing are probed for ever, which heals partitions;
+//! - peers behind a broken link are reached through others ([`detour`]);
 //! - a node that slept notices by a late timer and joins anew ([`join`]).
 
+pub(crate) mod detour;
+mod direct;
+mod failure_rate;
 mod join;
 mod leaf_set;
 pub(crate) mod liveness;
+mod ownership;
+mod proximity;
 mod repair;
+mod round_trip;
 mod route;
 mod routing_table;
 
@@ -23,9 +35,13 @@ use crate::machine::{Metric, Micros};
 use crate::roster::Roster;
 use crate::site::{Asker, Due, Notice, Turn};
 use crate::wire::{Body, LeafSetGossip, Presence, RingRequest};
+use direct::Direct;
+use failure_rate::FailureRate;
 use join::Join;
 use leaf_set::LeafSet;
 use liveness::{Liveness, Verdict};
+use ownership::Ownership;
+use proximity::Proximity;
 use route::{Hop, Locate, Rooted};
 use routing_table::RoutingTable;
 use std::collections::BTreeMap;
@@ -42,9 +58,15 @@ pub(crate) struct Pastry {
     hops: BTreeMap<u64, Hop>,
     locates: BTreeMap<u64, Locate>,
     rooted: Rooted,
-    /// Rounds of table and healing upkeep so far.
-    table_rounds: u64,
+    ownership: Ownership,
+    proximity: Proximity,
+    direct: Direct,
+    failures: FailureRate,
+    /// With whom leaf sets were last compared, and when.
+    exchanged: Option<(Id, Micros)>,
     heal_rounds: usize,
+    /// Whether all missing neighbours are to be called out to in the next round.
+    is_healing: bool,
     ring_asked: Micros,
 }
 
@@ -59,10 +81,20 @@ impl Pastry {
             hops: BTreeMap::new(),
             locates: BTreeMap::new(),
             rooted: Rooted::default(),
-            table_rounds: 0,
+            ownership: Ownership::default(),
+            proximity: Proximity::default(),
+            direct: Direct::default(),
+            failures: FailureRate::default(),
+            exchanged: None,
             heal_rounds: 0,
+            is_healing: false,
             ring_asked: 0,
         }
+    }
+
+    /// Routes by the table alone from now on.
+    pub(crate) fn use_table_alone(&mut self) {
+        self.direct = Direct::unused();
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -109,31 +141,42 @@ impl Pastry {
 
     /// Any message from a certified peer is a sign of life.
     pub(crate) fn heard(&mut self, turn: &mut Turn<'_>, from: Id) {
-        self.liveness.heard(from, turn.now);
+        if self.liveness.heard(turn, from) {
+            self.hurry_healing(turn);
+        }
     }
 
-    /// A Pastry message; the sender is certified.
-    pub(crate) fn receive(&mut self, turn: &mut Turn<'_>, from: Id, request: u64, body: Body) {
+    /// A Pastry message that came straight from its sender, who is certified.
+    pub(crate) fn received(&mut self, turn: &mut Turn<'_>, from: Id, request: u64, body: Body) {
+        match body {
+            Body::Ping(_) => self.answer_straight(turn, from, request),
+            Body::Pong(_) => self.straight_again(turn, from, request),
+            _ => {}
+        }
+        self.receive(turn, from, request, body);
+    }
+
+    fn receive(&mut self, turn: &mut Turn<'_>, from: Id, request: u64, body: Body) {
         match body {
             Body::Ping(presence) => {
                 let mine = self.presence(turn);
                 turn.send(from, request, Body::Pong(mine));
                 self.peer_says(turn, from, &presence);
             }
-            Body::Pong(presence) => self.peer_says(turn, from, &presence),
+            Body::Pong(presence) => {
+                self.liveness.ponged(from, request, turn.now);
+                self.peer_says(turn, from, &presence);
+            }
             Body::LeafSet(gossip) => self.leaf_set_received(turn, from, request, &gossip),
             Body::RowRequest(wanted) => {
-                let entries = self.table.row(wanted.row);
-                turn.send(from, request, Body::Row(crate::wire::Row { row: wanted.row, entries }));
+                let row = self.row_told(wanted.row);
+                turn.send(from, request, Body::Row(row));
             }
-            Body::Row(row) => {
-                for id in row.entries {
-                    self.suggest(turn, id);
-                }
-            }
+            Body::Row(row) => self.row_received(turn, from, request, row),
             Body::Route(route) => self.route_received(turn, from, request, route),
             Body::HopAck => self.hop_acknowledged(turn, from, request),
             Body::Located(located) => self.located(turn, from, request, located),
+            Body::Relay(relay, frame) => self.relay_received(turn, from, &relay, frame),
             _ => turn.count(Metric::Unexpected),
         }
     }
@@ -144,14 +187,18 @@ impl Pastry {
             Due::Neighbours => self.ping_neighbours(turn),
             Due::LeafSet => self.exchange_leaf_set(turn),
             Due::Table => self.keep_table(turn),
+            Due::Rows => self.compare_rows(turn),
+            Due::Announce => self.announce_again(turn),
+            Due::Detours => self.retry_straight(turn),
             Due::Heal => self.heal(turn),
             Due::Join => self.join_due(turn),
             Due::Hop(request) => self.hop_silent(turn, request),
             Due::Locate(question) => self.locate_due(turn, question),
             Due::Probe(id) => {
                 let presence = self.presence(turn);
-                if self.liveness.probe_due(turn, id, presence) == Verdict::Dead {
-                    self.peer_died(turn, id);
+                match self.liveness.probe_due(turn, id, presence) {
+                    Verdict::Dead => self.peer_died(turn, id),
+                    Verdict::Open => self.ping_through_relays(turn, id),
                 }
             }
             _ => unreachable!("not a matter of Pastry"),
@@ -183,7 +230,7 @@ impl Pastry {
         let known: Vec<Id> = self.leaf_set.members().into_iter().chain(self.table.ids()).collect();
         for id in known {
             if !turn.site.roster.contains(id) {
-                self.liveness.forget(id);
+                self.liveness.forget(turn, id);
                 self.drop_peer(turn, id);
             }
         }
@@ -228,7 +275,7 @@ impl Pastry {
     /// A ready peer that has spoken to us goes where it fits.
     fn admit(&mut self, turn: &mut Turn<'_>, id: Id) {
         assert!(turn.site.roster.contains(id), "only certified nodes speak to us");
-        self.table.prove(id, turn.now);
+        self.table.prove(id, self.liveness.round_trip(id));
         if self.leaf_set.insert(id) {
             turn.notice(Notice::Neighbourhood);
         }
@@ -244,7 +291,9 @@ impl Pastry {
         if !self.liveness.is_departed(id) {
             self.table.suggest(id);
         }
-        if self.leaf_set.would_admit(id) && self.liveness.deserves_probe(id, turn.now) {
+        // One that joins has asked whom it needs to, and a leaf set that is not yet full would admit anybody.
+        let is_needed = self.is_ready() && self.leaf_set.would_admit(id);
+        if is_needed && self.liveness.deserves_probe(id, turn.now) {
             self.probe(turn, id);
         }
     }
@@ -254,6 +303,9 @@ impl Pastry {
         let was_adjacent = self.leaf_set.adjacent().any(|neighbour| neighbour == id);
         if self.leaf_set.contains(id) {
             turn.notice(Notice::Neighbourhood);
+        }
+        if self.leaf_set.contains(id) || self.table.towards(id) == Some(id) {
+            self.failures.failed(turn.now);
         }
         self.drop_peer(turn, id);
         turn.notice(Notice::Departed(id));
@@ -265,6 +317,7 @@ impl Pastry {
     }
 
     fn drop_peer(&mut self, turn: &mut Turn<'_>, id: Id) {
+        self.forget_detour(turn, id);
         self.leaf_set.remove(id);
         let draw = turn.site.random();
         let roster = turn.site.roster.clone();

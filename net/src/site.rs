@@ -6,6 +6,7 @@ use crate::call::Calls;
 use crate::id::{Id, Key};
 use crate::machine::{Action, Actions, ComputeJob, Metric, Micros, OpId, Reply, RequestId, StorageOperation};
 use crate::past::holders::Absences;
+use crate::pastry::detour::Detours;
 use crate::roster::Roster;
 use crate::wire::{Body, Message, Scope};
 use std::collections::{BTreeSet, VecDeque};
@@ -17,6 +18,9 @@ pub(crate) enum Due {
     Neighbours,
     LeafSet,
     Table,
+    Rows,
+    Announce,
+    Detours,
     Heal,
     Join,
     Probe(Id),
@@ -63,6 +67,8 @@ pub(crate) struct Site {
     pub(crate) roster: Arc<Roster>,
     pub(crate) booted: Micros,
     pub(crate) calls: Calls,
+    /// Peers that are not reached straight.
+    pub(crate) detours: Detours,
     pub(crate) notices: VecDeque<Notice>,
     /// Messages to ourselves; handled within the same turn.
     pub(crate) loopback: VecDeque<Message>,
@@ -80,6 +86,7 @@ impl Site {
             roster,
             booted: 0,
             calls: Calls::default(),
+            detours: Detours::default(),
             notices: VecDeque::new(),
             loopback: VecDeque::new(),
             absences: Absences::default(),
@@ -139,9 +146,18 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Sends to a peer, or to ourselves within this turn.
+    /// Sends to a peer, by a detour if there must be one, or to ourselves within this turn.
     pub(crate) fn send(&mut self, to: Id, request: u64, body: Body) {
         let message = Message { request, body };
+        if let Some(relay) = self.site.detours.relay_for(to, &message.body) {
+            self.send_through(relay, to, &message);
+        } else {
+            self.send_straight(to, message);
+        }
+    }
+
+    /// Sends to a peer without a detour, or to ourselves within this turn.
+    pub(crate) fn send_straight(&mut self, to: Id, message: Message) {
         if to == self.site.me {
             self.site.loopback.push_back(message);
         } else {
@@ -165,6 +181,12 @@ impl Turn<'_> {
     pub(crate) fn due_about(&mut self, wait: Micros, due: Due) {
         let less = self.site.random() % (wait / 10 + 1);
         self.due_in(wait - less, due);
+    }
+
+    /// As [`Turn::due_in`], plus up to an eighth: for an answer that many may be waiting for at once.
+    pub(crate) fn due_after(&mut self, wait: Micros, due: Due) -> Micros {
+        let more = self.site.random() % (wait / 8 + 1);
+        self.due_in(wait + more, due)
     }
 
     pub(crate) fn count(&mut self, metric: Metric) {

@@ -57,7 +57,8 @@ impl Message {
             Body::Ping(_) | Body::Pong(_) | Body::HopAck => 0,
             Body::LeafSet(gossip) => gossip.members.len() + gossip.departed.len(),
             Body::RowRequest(_) => 0,
-            Body::Row(row) => row.entries.len(),
+            // A round trip takes less than an id.
+            Body::Row(row) => row.entries.len() + row.round_trips.as_ref().map_or(0, Vec::len),
             Body::Subscribe(_) | Body::Leave(_) | Body::Taken(_) => 0,
             Body::Subscribed(subscribed) => subscribed.ids.len(),
             other if other.payload().len() > STREAM_PAYLOAD_BYTES_MAX => return Lane::Bulk,

@@ -282,7 +282,7 @@ fn a_client_is_answered_and_has_no_place() {
     let others = [
         Body::Pong(presence),
         Body::LeafSet(gossip),
-        Body::Row(Row { row: 0, entries: vec![client] }),
+        Body::Row(Row { row: 0, entries: vec![client], round_trips: None }),
         Body::Route(route),
         Body::HopAck,
         Body::RangeDigest(digest),

@@ -26,7 +26,11 @@ fn message(which: usize, dice: &mut Dice) -> (&'static str, Message) {
             ("leaf-set", Body::LeafSet(gossip))
         }
         4 => ("row-request", Body::RowRequest(RowRequest { row: dice.roll() as u8 })),
-        5 => ("row", Body::Row(Row { row: dice.roll() as u8, entries: ids(dice, 16) })),
+        5 => {
+            let (row, entries) = (dice.roll() as u8, ids(dice, 16));
+            let round_trips = Some(entries.iter().map(|_| dice.roll() as u32).collect());
+            ("row", Body::Row(Row { row, entries, round_trips }))
+        }
         6 => {
             let purpose = [Purpose::Locate, Purpose::Join][dice.below(2)];
             let (target, origin) = (dice.id(), dice.id());
@@ -98,15 +102,19 @@ fn message(which: usize, dice: &mut Dice) -> (&'static str, Message) {
             let anycast = Anycast { group, asker, question, visited: ids(dice, 9), pending: ids(dice, 9) };
             ("anycast", Body::Anycast(anycast, payload(dice)))
         }
-        _ => {
+        30 => {
             let answer = AnycastAnswer { question: dice.roll(), accepted: dice.below(2) == 0 };
             ("anycast-answer", Body::AnycastAnswer(answer))
+        }
+        _ => {
+            let relay = Relay { from: dice.id(), to: dice.id(), hops: dice.below(2) as u8 };
+            ("relay", Body::Relay(relay, payload(dice)))
         }
     };
     (name, Message { request, body })
 }
 
-const TYPES: usize = 31;
+const TYPES: usize = 32;
 
 fn array(dice: &mut Dice) -> [u8; 16] {
     std::array::from_fn(|_| dice.roll() as u8)

@@ -8,16 +8,18 @@
 //!    │ are alone                                 settling: ping that leaf set
 //!    ▼                                             │ all have answered or are dead
 //! ready ◀──────────────────────────────────────────┘   announce ourselves to the leaf set
+//!    │ both neighbours have us in their leaf sets
+//!    ▼
+//! owner of the keys nearest to us ([`super::ownership`])
 //! ```
 //!
 //! When a whole ring starts at once, everybody is a contact of its neighbours and nobody is ready; each becomes ready
 //! when all its neighbours have spoken or failed to, and says so to those that spoke.
 
 use super::Pastry;
+use super::failure_rate::FailureRate;
 use crate::id::Id;
-use crate::limits::{
-    CONTACT_WAIT, HEAL, JOIN_TRIES, JOIN_WAIT, LEAF_SET_EXCHANGE, MILLISECOND, NEIGHBOUR_PING, TABLE_PING,
-};
+use crate::limits::{CONTACT_WAIT, JOIN_TRIES, JOIN_WAIT, NEIGHBOUR_PING};
 use crate::site::{Due, Notice, Turn};
 use crate::wire::{Body, LeafSetGossip, Purpose, Route};
 use std::collections::BTreeSet;
@@ -46,11 +48,19 @@ pub(super) struct Join {
     by_roster: bool,
 }
 
+impl Join {
+    /// Whether this is the number of the question by which we join.
+    pub(super) fn asked_by(&self, request: u64) -> bool {
+        self.phase != Phase::Contacts && self.question == request
+    }
+}
+
 impl Pastry {
     /// Begins to join: at boot, and after a sleep. The routing table is kept; it is only ever a hint.
     pub(crate) fn begin_join(&mut self, turn: &mut Turn<'_>) {
         self.leaf_set.clear();
         self.hops.clear();
+        self.measure_while_joining();
         self.joining = Some(Join::default());
         let bootstraps: Vec<Id> = self.bootstraps.iter().copied().filter(|id| *id != turn.site.me).collect();
         if bootstraps.is_empty() {
@@ -96,6 +106,7 @@ impl Pastry {
             self.settle(turn, known);
         }
         self.peer_says(turn, from, &gossip.presence);
+        self.place_confirmed(turn, from, gossip);
         for id in &gossip.members {
             self.suggest(turn, *id);
         }
@@ -193,33 +204,31 @@ impl Pastry {
         turn.due_in(JOIN_WAIT, Due::Join);
     }
 
-    /// The leaf set to be is known: everybody in it must answer, or be found dead.
+    /// The leaf set to be is known: everybody in it must answer, if it has not yet, or be found dead.
     fn settle(&mut self, turn: &mut Turn<'_>, ids: Vec<Id>) {
         let me = turn.site.me;
-        let known: Vec<Id> = ids.into_iter().filter(|id| *id != me && turn.site.roster.contains(*id)).collect();
         let Some(join) = &mut self.joining else { return };
-        join.awaited = known.iter().copied().collect();
-        for id in known {
+        let is_open = |id: &Id| *id != me && turn.site.roster.contains(*id) && !join.alive.contains(id);
+        let open: Vec<Id> = ids.into_iter().filter(is_open).collect();
+        join.awaited = open.iter().copied().collect();
+        if open.is_empty() {
+            self.become_ready(turn);
+        }
+        for id in open {
             self.probe(turn, id);
         }
     }
 
     fn become_ready(&mut self, turn: &mut Turn<'_>) {
         let Some(join) = self.joining.take() else { return };
-        let roster = turn.site.roster.clone();
-        let liveness = &self.liveness;
-        self.table.fill(&roster, || turn.site.random(), |id| !liveness.is_departed(id));
+        self.failures = FailureRate::begin(turn.now);
+        self.fill_table(turn);
         let mut told: BTreeSet<Id> = self.leaf_set.members().into_iter().collect();
         told.extend(join.alive);
         for id in told {
             self.send_leaf_set(turn, id, None, true);
         }
-        // A node that slept had these rounds before.
-        turn.site.cancel(&[Due::Neighbours, Due::LeafSet, Due::Table, Due::Heal]);
-        turn.due_about(NEIGHBOUR_PING, Due::Neighbours);
-        turn.due_about(LEAF_SET_EXCHANGE, Due::LeafSet);
-        turn.due_about(TABLE_PING, Due::Table);
-        turn.due_about(HEAL / 10 + MILLISECOND, Due::Heal);
+        self.begin_upkeep(turn);
         turn.notice(Notice::Ready);
     }
 }

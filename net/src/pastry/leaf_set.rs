@@ -83,6 +83,11 @@ impl LeafSet {
         members
     }
 
+    /// Every node in the set, some twice where both sides hold it.
+    pub(crate) fn sides(&self) -> impl Iterator<Item = Id> + '_ {
+        self.clockwise.iter().chain(&self.counter).copied()
+    }
+
     /// The nearest node on each side.
     pub(crate) fn adjacent(&self) -> impl Iterator<Item = Id> + '_ {
         let right = self.clockwise.first().copied();
@@ -110,6 +115,24 @@ impl LeafSet {
             }
         }
         best
+    }
+
+    /// Us and the set, nearest to `key` first.
+    pub(crate) fn by_distance(&self, key: Id) -> Vec<Id> {
+        let mut all = self.members();
+        all.push(self.me);
+        all.sort_by_key(|id| (id.distance(key), *id));
+        all
+    }
+
+    /// The nodes on one side, nearest first.
+    pub(crate) fn clockwise(&self) -> &[Id] {
+        &self.clockwise
+    }
+
+    /// The nodes on the other side, nearest first.
+    pub(crate) fn counter_clockwise(&self) -> &[Id] {
+        &self.counter
     }
 }
 

@@ -1,11 +1,15 @@
 //! Who is alive: what peers themselves have said, and who has failed to answer.
 //!
 //! Nobody is believed alive or dead on another's word. Hearsay only leads to a probe: a few pings, each waited for a
-//! little longer ([`PROBE_WAITS`]). Whoever answers none of them is dead until it speaks again itself, so gossip cannot
+//! little longer ([`PROBE_WAITS`], or as the peer's own round trips demand: [`super::round_trip`]). Whoever answers none of them is dead until it speaks again itself, so gossip cannot
 //! revive a zombie; it is not even probed again on hearsay for a while.
 
+use super::round_trip::RoundTrip;
 use crate::id::Id;
-use crate::limits::{DEPARTED_MAX, DEPARTED_TOLD_MAX, HEARSAY_REST, PEERS_MAX, PROBE_WAITS};
+use crate::limits::{
+    DEPARTED_FORGOTTEN, DEPARTED_MAX, DEPARTED_TOLD_MAX, HEARSAY_REST, HEARSAY_REST_MAX, PEERS_MAX, PROBE_WAITS,
+    READY_REST, SECOND, SUSPECT_PINGS, WAIT_UNKNOWN,
+};
 use crate::machine::{Metric, Micros};
 use crate::site::{Due, Turn};
 use crate::wire::{Body, Presence};
@@ -18,12 +22,30 @@ struct Peer {
     ready: bool,
     booted: u64,
     probe: Option<Probe>,
+    /// The number of our last ping that is unanswered, and when it was sent.
+    pinged: Option<(u64, Micros)>,
+    round_trip: RoundTrip,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Probe {
-    begun: Micros,
     pings: usize,
+    /// When the answer to the last ping is overdue.
+    due: Micros,
+}
+
+impl Peer {
+    fn ping(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence) {
+        let request = turn.site.number();
+        self.pinged = Some((request, turn.now));
+        turn.send(id, request, Body::Ping(presence));
+    }
+
+    /// Pings the peer; its answer is overdue when [`Due::Probe`] comes.
+    fn probe(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence, least: Micros) -> Micros {
+        self.ping(turn, id, presence);
+        turn.due_after(self.round_trip.wait(WAIT_UNKNOWN).max(least), Due::Probe(id))
+    }
 }
 
 /// What a probe's timer found out.
@@ -39,21 +61,32 @@ pub(crate) enum Verdict {
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
     peers: BTreeMap<Id, Peer>,
-    departed: BTreeMap<Id, Micros>,
+    departed: BTreeMap<Id, Departed>,
+}
+
+/// A peer that was found dead.
+#[derive(Clone, Copy, Debug)]
+struct Departed {
+    since: Micros,
+    /// For so long hearsay does not lead to another probe.
+    rest: Micros,
 }
 
 impl Liveness {
-    /// The peer has spoken.
-    pub(crate) fn heard(&mut self, id: Id, now: Micros) {
-        self.departed.remove(&id);
+    /// The peer has spoken, which answers a probe; returns whether it was thought dead.
+    pub(crate) fn heard(&mut self, turn: &mut Turn<'_>, id: Id) -> bool {
         if let Some(peer) = self.peers.get_mut(&id) {
-            (peer.heard, peer.probe) = (now, None);
-            return;
+            peer.heard = turn.now;
+            if let Some(probe) = peer.probe.take() {
+                turn.not_due(probe.due, Due::Probe(id));
+            }
+        } else {
+            if self.peers.len() >= PEERS_MAX {
+                self.make_room();
+            }
+            self.peers.insert(id, Peer { heard: turn.now, ..Peer::default() });
         }
-        if self.peers.len() >= PEERS_MAX {
-            self.make_room();
-        }
-        self.peers.insert(id, Peer { heard: now, ..Peer::default() });
+        self.departed.remove(&id).is_some()
     }
 
     /// The peer has said how it is; returns whether it has restarted since it last said so.
@@ -75,21 +108,32 @@ impl Liveness {
 
     /// Whether its answer to a ping is overdue.
     pub(crate) fn is_suspect(&self, id: Id) -> bool {
-        self.peers.get(&id).and_then(|peer| peer.probe).is_some_and(|probe| probe.pings > 1)
+        self.peers.get(&id).and_then(|peer| peer.probe).is_some_and(|probe| probe.pings > SUSPECT_PINGS)
+    }
+
+    /// Whether it has left our last ping unanswered, lately.
+    pub(crate) fn is_unresponsive(&self, id: Id, now: Micros) -> bool {
+        let Some(peer) = self.peers.get(&id) else { return false };
+        peer.pinged
+            .is_some_and(|(_, at)| peer.heard < at && (SECOND..HEARSAY_REST_MAX).contains(&now.saturating_sub(at)))
     }
 
     pub(crate) fn is_departed(&self, id: Id) -> bool {
         self.departed.contains_key(&id)
     }
 
-    /// Whether hearsay about `id` deserves a probe.
+    /// Whether hearsay about `id` deserves a probe. One that has just said that it is not ready does not: it tells all
+    /// that asked when it is.
     pub(crate) fn deserves_probe(&self, id: Id, now: Micros) -> bool {
-        self.departed.get(&id).is_none_or(|since| now.saturating_sub(*since) >= HEARSAY_REST)
+        let has_rested = |since: Micros, rest: Micros| now.saturating_sub(since) >= rest;
+        let was_buried = self.departed.get(&id).is_some_and(|departed| !has_rested(departed.since, departed.rest));
+        let has_spoken = self.peers.get(&id).is_some_and(|peer| peer.heard > 0 && !has_rested(peer.heard, READY_REST));
+        !was_buried && !has_spoken
     }
 
     /// Those lately found dead, latest first.
     pub(crate) fn lately_departed(&self) -> Vec<Id> {
-        let mut departed: Vec<(Micros, Id)> = self.departed.iter().map(|(id, since)| (*since, *id)).collect();
+        let mut departed: Vec<(Micros, Id)> = self.departed.iter().map(|(id, it)| (it.since, *id)).collect();
         departed.sort_by(|a, b| b.cmp(a));
         departed.truncate(DEPARTED_TOLD_MAX);
         departed.into_iter().map(|(_, id)| id).collect()
@@ -104,43 +148,78 @@ impl Liveness {
         if peer.probe.is_some() {
             return;
         }
-        peer.probe = Some(Probe { begun: turn.now, pings: 1 });
-        let request = turn.site.number();
-        turn.send(id, request, Body::Ping(presence));
-        turn.due_in(PROBE_WAITS[0], Due::Probe(id));
+        let due = peer.probe(turn, id, presence, PROBE_WAITS[0]);
+        peer.probe = Some(Probe { pings: 1, due });
+    }
+
+    /// Pings a peer once, to learn where it is or whether it is back; nothing follows if it does not answer.
+    pub(crate) fn call_out(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence) {
+        if !self.peers.contains_key(&id) && self.peers.len() >= PEERS_MAX {
+            self.make_room();
+        }
+        self.peers.entry(id).or_default().ping(turn, id, presence);
     }
 
     /// A probe's timer: pings again, or finds the peer dead.
     pub(crate) fn probe_due(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence) -> Verdict {
         let Some(peer) = self.peers.get_mut(&id) else { return Verdict::Open };
-        let Some(probe) = &mut peer.probe else { return Verdict::Open };
-        let waited: Micros = PROBE_WAITS[..probe.pings.min(PROBE_WAITS.len())].iter().sum();
-        if turn.now < probe.begun + waited {
-            return Verdict::Open; // The timer of an earlier probe.
-        }
-        if probe.pings >= PROBE_WAITS.len() {
+        let Some(Probe { pings, .. }) = peer.probe else { return Verdict::Open };
+        let Some(wait) = PROBE_WAITS.get(pings) else {
             self.bury(turn, id);
             return Verdict::Dead;
-        }
-        let wait = PROBE_WAITS[probe.pings];
-        probe.pings += 1;
-        let request = turn.site.number();
-        turn.send(id, request, Body::Ping(presence));
-        turn.due_in(wait, Due::Probe(id));
+        };
+        let due = peer.probe(turn, id, presence, *wait);
+        peer.probe = Some(Probe { pings: pings + 1, due });
         Verdict::Open
     }
 
+    /// How many pings of the probe under way have been sent, and the number of the last.
+    pub(crate) fn open_ping(&self, id: Id) -> Option<(usize, u64)> {
+        let peer = self.peers.get(&id)?;
+        Some((peer.probe?.pings, peer.pinged?.0))
+    }
+
+    /// The peer has answered the ping with this number.
+    pub(crate) fn ponged(&mut self, id: Id, request: u64, now: Micros) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if let Some((_, asked)) = peer.pinged.take_if(|(number, _)| *number == request) {
+            peer.round_trip.sample(asked, now);
+        }
+    }
+
+    /// The peer has acknowledged something that was sent to it at `asked`.
+    pub(crate) fn acknowledged(&mut self, id: Id, asked: Micros, now: Micros) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.round_trip.sample(asked, now);
+        }
+    }
+
+    /// How long the peer takes to answer, once that is known.
+    pub(crate) fn round_trip(&self, id: Id) -> Option<Micros> {
+        self.peers.get(&id).and_then(|peer| peer.round_trip.smoothed())
+    }
+
+    /// How long to wait for the peer to acknowledge something.
+    pub(crate) fn wait(&self, id: Id) -> Micros {
+        self.peers.get(&id).map_or(WAIT_UNKNOWN, |peer| peer.round_trip.wait(WAIT_UNKNOWN))
+    }
+
     /// Forgets a peer that is no longer certified.
-    pub(crate) fn forget(&mut self, id: Id) {
-        self.peers.remove(&id);
+    pub(crate) fn forget(&mut self, turn: &mut Turn<'_>, id: Id) {
+        if let Some(probe) = self.peers.remove(&id).and_then(|peer| peer.probe) {
+            turn.not_due(probe.due, Due::Probe(id));
+        }
         self.departed.remove(&id);
     }
 
     fn bury(&mut self, turn: &mut Turn<'_>, id: Id) {
         self.peers.remove(&id);
-        self.departed.insert(id, turn.now);
+        self.departed.retain(|_, it| turn.now.saturating_sub(it.since) < DEPARTED_FORGOTTEN);
+        // Gossip that will not let go of the dead costs a probe now and then, and ever more seldom.
+        let rest = self.departed.get(&id).map_or(HEARSAY_REST, |it| (2 * it.rest).min(HEARSAY_REST_MAX));
+        self.departed.insert(id, Departed { since: turn.now, rest });
         if self.departed.len() > DEPARTED_MAX {
-            let oldest = self.departed.iter().min_by_key(|(id, since)| (**since, **id)).map(|(id, _)| *id);
+            let oldest = self.departed.iter().min_by_key(|(id, it)| (it.since, **id)).map(|(id, _)| *id);
             oldest.map(|id| self.departed.remove(&id));
         }
         turn.count(Metric::PeerDied);

@@ -1,30 +1,44 @@
 //! What a ready node does all the time, at its own pace, so that its tables come right whatever was missed.
 //!
-//! Neighbours are pinged when they have been silent; leaf sets are compared with a random member; the routing-table
-//! entry unheard of for the longest is pinged, and now and then a row compared; and one certified neighbour that is
-//! missing from the leaf set is probed, which is how the halves of a parted ring find each other again.
+//! The clockwise neighbour is pinged when it has been silent, and by its answer both know of each other; the other one pings
+//! us. Leaf sets are compared with a random member. The routing-table entry unheard of for the longest is pinged, as often as
+//! nodes fail ([`super::failure_rate`]). Any message counts as a sign of life, so what is spoken with anyway is not pinged. And
+//! certified neighbours that are missing from the leaf set are called out to, one at a time, which is how the halves of a parted
+//! ring find each other again: once one that was thought dead has answered, all of them at once.
 
 use super::{Pastry, join};
-use crate::limits::{HEAL, LEAF_SET_EXCHANGE, NEIGHBOUR_PING, TABLE_EXCHANGE_EVERY, TABLE_PING};
-use crate::machine::Micros;
+use crate::id::Id;
+use crate::limits::{HEAL, LEAF_SET_EXCHANGE, MILLISECOND, NEIGHBOUR_LATE, NEIGHBOUR_PING, SECOND, TABLE_LOOK};
 use crate::site::{Due, Turn};
-use crate::wire::{Body, RowRequest};
-
-/// A routing-table entry heard of within this is not pinged.
-const TABLE_FRESH: Micros = 600 * crate::limits::SECOND;
 
 impl Pastry {
+    pub(super) fn begin_upkeep(&mut self, turn: &mut Turn<'_>) {
+        // A node that slept had these rounds before.
+        turn.site.cancel(&[Due::Neighbours, Due::LeafSet, Due::Table, Due::Rows, Due::Announce, Due::Heal]);
+        turn.due_about(NEIGHBOUR_PING, Due::Neighbours);
+        turn.due_about(LEAF_SET_EXCHANGE, Due::LeafSet);
+        turn.due_about(TABLE_LOOK[1], Due::Table);
+        turn.due_about(HEAL / 10 + MILLISECOND, Due::Heal);
+        self.begin_comparing(turn);
+        self.await_confirmation(turn);
+    }
+
     pub(super) fn ping_neighbours(&mut self, turn: &mut Turn<'_>) {
         if !self.is_ready() {
             return; // Becoming ready begins these rounds anew.
         }
-        turn.due_about(NEIGHBOUR_PING / 2, Due::Neighbours);
-        let adjacent: Vec<_> = self.leaf_set.adjacent().collect();
-        for id in adjacent {
-            if turn.now.saturating_sub(self.liveness.last_heard(id)) >= NEIGHBOUR_PING / 2 {
+        let sides = [(self.leaf_set.clockwise(), NEIGHBOUR_PING), (self.leaf_set.counter_clockwise(), NEIGHBOUR_LATE)];
+        let mut next = NEIGHBOUR_PING;
+        for (id, patience) in sides.map(|(side, patience)| (side.first().copied(), patience)) {
+            let Some(id) = id else { continue };
+            let silent = turn.now.saturating_sub(self.liveness.last_heard(id));
+            if silent >= patience {
                 self.probe(turn, id);
+            } else {
+                next = next.min(patience - silent);
             }
         }
+        turn.due_in(next.max(SECOND), Due::Neighbours);
     }
 
     pub(super) fn exchange_leaf_set(&mut self, turn: &mut Turn<'_>) {
@@ -32,53 +46,38 @@ impl Pastry {
             return;
         }
         turn.due_about(LEAF_SET_EXCHANGE, Due::LeafSet);
+        // Whoever was silent when last asked is looked at.
+        if let Some((id, asked)) = self.exchanged.take()
+            && self.leaf_set.contains(id)
+            && self.liveness.last_heard(id) < asked
+        {
+            self.probe(turn, id);
+        }
         let members = self.leaf_set.members();
         if members.is_empty() {
             return;
         }
         let chosen = members[(turn.site.random() % members.len() as u64) as usize];
+        self.exchanged = Some((chosen, turn.now));
         self.send_leaf_set(turn, chosen, None, true);
-        // A leaf set that does not answer is found out by the ping that goes with it.
-        if turn.now.saturating_sub(self.liveness.last_heard(chosen)) > LEAF_SET_EXCHANGE {
-            self.probe(turn, chosen);
-        }
     }
 
     pub(super) fn keep_table(&mut self, turn: &mut Turn<'_>) {
         if !self.is_ready() {
             return;
         }
-        turn.due_about(TABLE_PING, Due::Table);
-        self.table_rounds += 1;
-        if let Some((id, heard)) = self.table.stalest() {
-            let heard = heard.max(self.liveness.last_heard(id));
-            if heard > 0 {
-                self.table.prove(id, heard);
-            }
-            if turn.now.saturating_sub(heard) > TABLE_FRESH {
+        let followed = self.leaf_set.members().len() + self.table.len();
+        let period = self.failures.table_period(turn.now, followed, turn.site.roster.len());
+        let stalest = self.table.ids().map(|id| (self.liveness.last_heard(id), id)).min();
+        let [soon, late] = TABLE_LOOK;
+        let next = stalest.map_or(late, |(heard, id)| {
+            let left = (heard + period).saturating_sub(turn.now);
+            if left == 0 {
                 self.probe(turn, id);
             }
-        }
-        if self.table_rounds.is_multiple_of(TABLE_EXCHANGE_EVERY) {
-            self.exchange_row(turn);
-        }
-    }
-
-    fn exchange_row(&mut self, turn: &mut Turn<'_>) {
-        let rows = u64::from(self.table.rows());
-        if rows == 0 {
-            return;
-        }
-        let row = (turn.site.random() % rows) as u8;
-        let peers = self.table.row(row);
-        if !peers.is_empty() {
-            let peer = peers[(turn.site.random() % peers.len() as u64) as usize];
-            let request = turn.site.number();
-            turn.send(peer, request, Body::RowRequest(RowRequest { row }));
-        }
-        let roster = turn.site.roster.clone();
-        let liveness = &self.liveness;
-        self.table.fill(&roster, || turn.site.random(), |id| !liveness.is_departed(id));
+            left.clamp(soon, late)
+        });
+        turn.due_about(next, Due::Table);
     }
 
     pub(super) fn heal(&mut self, turn: &mut Turn<'_>) {
@@ -88,10 +87,24 @@ impl Pastry {
         turn.due_about(HEAL, Due::Heal);
         let mut missing = join::certified_neighbours(turn);
         missing.retain(|id| !self.leaf_set.contains(*id));
-        if !missing.is_empty() {
-            self.heal_rounds += 1;
-            let chosen = missing[self.heal_rounds % missing.len()];
-            self.probe(turn, chosen);
+        if missing.is_empty() {
+            return;
+        }
+        self.heal_rounds += 1;
+        let chosen = missing[self.heal_rounds % missing.len()];
+        let called = if std::mem::take(&mut self.is_healing) { missing } else { vec![chosen] };
+        let presence = self.presence(turn);
+        for id in called {
+            self.liveness.call_out(turn, id, presence);
+        }
+    }
+
+    /// One that was thought dead has spoken: perhaps a parted ring has met again, and others are back too.
+    pub(super) fn hurry_healing(&mut self, turn: &mut Turn<'_>) {
+        if self.is_ready() && !self.is_healing {
+            self.is_healing = true;
+            turn.site.cancel(&[Due::Heal]);
+            turn.due_about(SECOND, Due::Heal);
         }
     }
 
@@ -100,7 +113,7 @@ impl Pastry {
         for id in self.leaf_set.members() {
             self.send_leaf_set(turn, id, None, false);
         }
-        let adjacent: Vec<_> = self.leaf_set.adjacent().collect();
+        let adjacent: Vec<Id> = self.leaf_set.adjacent().collect();
         for id in adjacent {
             if turn.now.saturating_sub(self.liveness.last_heard(id)) >= NEIGHBOUR_PING / 4 {
                 self.probe(turn, id);

@@ -1,16 +1,21 @@
 //! Prefix routing, hop by hop, with acknowledgements; and the origin's side of a routed question.
 //!
-//! The next hop towards a target is the nearest member of the leaf set if the target lies within it; otherwise the
-//! routing-table entry that shares one more digit; otherwise anybody known who shares as many digits as we do and is
-//! nearer. A hop that does not acknowledge in time is passed over for this message and probed. Duplicates that arise
-//! (an acknowledgement was lost) meet at the root, which answers each question once.
+//! The next hop towards a target is the nearest member of the leaf set if the target lies within it; otherwise the node
+//! nearest to it by the ring document, if that is worth a try ([`super::direct`]); otherwise the nearest to *us* of those known
+//! that share one more digit: the routing-table entry, or a member of the leaf set; otherwise anybody known who shares as many
+//! digits as we do and is nearer. A hop that does not acknowledge in time is probed, and passed over for this message; but not
+//! the nearest member of the leaf set, for past it we would take ourselves for the root of its keys: the message is offered
+//! again until it is acknowledged or that member found dead. So it waits, too, at a root that does not own its keys
+//! ([`super::ownership`]). Duplicates that arise (an acknowledgement was lost) meet at the root, which counts each question once.
 
 use super::Pastry;
 use crate::id::Id;
-use crate::limits::{HOP_TRIES_MAX, HOP_WAIT, HOPS_MAX, HOPS_OPEN_MAX, LOCATE_TRIES, LOCATE_WAIT, ROOTED_MAX};
+use crate::limits::{
+    HOP_TRIES_MAX, HOP_WAIT_MAX, HOPS_MAX, HOPS_OPEN_MAX, LOCATE_TRIES, LOCATE_WAIT, ROOTED_MAX, WAIT_UNKNOWN,
+};
 use crate::machine::{Metric, Micros};
 use crate::site::{Asker, Due, Notice, Turn};
-use crate::wire::{Body, Located, Purpose, Route, Row};
+use crate::wire::{Body, Located, Purpose, Route};
 use std::collections::{BTreeSet, VecDeque};
 
 /// A message handed to a next hop that has yet to acknowledge.
@@ -18,8 +23,23 @@ use std::collections::{BTreeSet, VecDeque};
 pub(super) struct Hop {
     route: Route,
     to: Id,
+    /// Who did not acknowledge it, once for each time; we ourselves for each time it waited here.
     tried: Vec<Id>,
+    sent: Micros,
     due: Micros,
+    /// Whether it was sent straight to a node of which nothing was known.
+    is_trial: bool,
+}
+
+/// Where a message goes from here.
+enum Way {
+    To(Id),
+    /// Straight to the node nearest to its target by the ring document.
+    Straight(Id),
+    /// We are the root.
+    Arrived,
+    /// Nobody nearer is left to be tried.
+    Nowhere,
 }
 
 /// A routed question of ours.
@@ -78,6 +98,11 @@ impl Pastry {
         }
     }
 
+    /// Whether this is a question of ours that had to be asked more than once.
+    pub(super) fn was_asked_again(&self, question: u64) -> bool {
+        self.locates.get(&question).is_some_and(|locate| locate.asked > 1)
+    }
+
     pub(super) fn locate_due(&mut self, turn: &mut Turn<'_>, question: u64) {
         self.ask(turn, question);
     }
@@ -105,28 +130,44 @@ impl Pastry {
         if route.purpose == Purpose::Join {
             self.help_join(turn, &route);
         }
-        // Whoever joins is not yet a hop, even if somebody already knows it.
-        let tried = if route.purpose == Purpose::Join { vec![route.origin] } else { Vec::new() };
-        self.forward(turn, route, tried);
+        self.forward(turn, route, Vec::new());
     }
 
     /// Takes a message one hop on; `tried` did not acknowledge it.
     pub(super) fn forward(&mut self, turn: &mut Turn<'_>, route: Route, tried: Vec<Id>) {
-        let Some(to) = self.next_hop(turn.site.me, route.target, &tried) else {
-            self.arrived(turn, route);
-            return;
+        let way = self.way(turn, &route, &tried);
+        let (to, wait) = match way {
+            Way::Arrived if route.purpose == Purpose::Join || self.owns_keys(turn.now) => {
+                self.arrived(turn, route);
+                return;
+            }
+            Way::Arrived => {
+                self.seek_ownership(turn);
+                (turn.site.me, WAIT_UNKNOWN / 4)
+            }
+            Way::To(id) => (id, self.liveness.wait(id)),
+            Way::Straight(id) => (id, self.direct_wait(id)),
+            Way::Nowhere => {
+                turn.count(Metric::Dropped);
+                return;
+            }
         };
         if self.hops.len() >= HOPS_OPEN_MAX {
             turn.count(Metric::Dropped);
             return;
         }
-        if route.hops > 0 {
-            turn.count(Metric::Forwarded);
-        }
         let request = turn.site.number();
-        turn.send(to, request, Body::Route(Route { hops: route.hops + 1, ..route }));
-        let due = turn.due_in(HOP_WAIT, Due::Hop(request));
-        self.hops.insert(request, Hop { route, to, tried, due });
+        if to != turn.site.me {
+            if route.hops > 0 {
+                turn.count(Metric::Forwarded);
+            }
+            turn.send(to, request, Body::Route(Route { hops: route.hops + 1, ..route }));
+        }
+        let times = tried.iter().filter(|id| **id == to).count() as u32;
+        let wait = if times == 0 { wait } else { wait.max((wait << times.min(8)).min(HOP_WAIT_MAX)) };
+        let due = turn.due_after(wait, Due::Hop(request));
+        let is_trial = matches!(way, Way::Straight(_)) && !self.is_in_service(to, turn.now);
+        self.hops.insert(request, Hop { route, to, tried, sent: turn.now, due, is_trial });
     }
 
     pub(super) fn hop_acknowledged(&mut self, turn: &mut Turn<'_>, from: Id, request: u64) {
@@ -134,14 +175,27 @@ impl Pastry {
             && let Some(hop) = self.hops.remove(&request)
         {
             turn.not_due(hop.due, Due::Hop(request));
+            self.liveness.acknowledged(from, hop.sent, turn.now);
+            if hop.is_trial {
+                self.direct.succeeded(hop.sent, turn.now);
+            }
         }
     }
 
-    /// The next hop did not acknowledge: another way.
+    /// The next hop did not acknowledge: once more, or another way.
     pub(super) fn hop_silent(&mut self, turn: &mut Turn<'_>, request: u64) {
-        let Some(Hop { route, to, mut tried, .. }) = self.hops.remove(&request) else { return };
-        self.probe(turn, to);
-        turn.count(Metric::Rerouted);
+        let Some(Hop { route, to, mut tried, is_trial, .. }) = self.hops.remove(&request) else { return };
+        if is_trial {
+            // Nobody we depend on: one ping tells whether it is worth another try.
+            let presence = self.presence(turn);
+            self.liveness.call_out(turn, to, presence);
+            self.direct.failed();
+        } else if to != turn.site.me {
+            self.probe(turn, to);
+        }
+        if to != turn.site.me {
+            turn.count(Metric::Rerouted);
+        }
         tried.push(to);
         if tried.len() > HOP_TRIES_MAX {
             turn.count(Metric::Dropped);
@@ -150,32 +204,54 @@ impl Pastry {
         }
     }
 
-    /// Where a message for `target` goes from here; `None` if we are its root.
-    fn next_hop(&self, me: Id, target: Id, tried: &[Id]) -> Option<Id> {
+    /// Where a message goes from here.
+    fn way(&self, turn: &mut Turn<'_>, route: &Route, tried: &[Id]) -> Way {
+        let (me, target) = (turn.site.me, route.target);
+        // Whoever joins is not yet a hop, even if somebody already knows it.
+        let joiner = (route.purpose == Purpose::Join).then_some(route.origin);
         if self.leaf_set.covers(target) {
-            let nearest = self.leaf_set.nearest(target, |id| !tried.contains(&id));
-            return (nearest != me).then_some(nearest);
+            let nearest = self.leaf_set.nearest(target, |id| Some(id) != joiner);
+            return if nearest == me { Way::Arrived } else { Way::To(nearest) };
         }
-        if let Some(entry) = self.table.towards(target).filter(|id| !tried.contains(id)) {
-            return Some(entry);
+        if route.purpose == Purpose::Locate
+            && let Some(id) = self.direct_hop(turn, target, tried)
+        {
+            return Way::Straight(id);
         }
+        self.onward(me, target, |id| !tried.contains(id) && Some(*id) != joiner).map_or(Way::Nowhere, Way::To)
+    }
+
+    /// Of those for whom `is_open` holds, the one to hand a message for `target` to, which is not within the leaf set.
+    fn onward(&self, me: Id, target: Id, is_open: impl Fn(&Id) -> bool) -> Option<Id> {
         let shared = me.shared_digits(target);
-        let known = self.leaf_set.members().into_iter().chain(self.table.ids());
-        let nearer =
-            known.filter(|id| !tried.contains(id) && id.shared_digits(target) >= shared && id.is_nearer(target, me));
-        nearer.min_by_key(|id| (id.distance(target), *id))
+        let near = self.leaf_set.sides().filter(|id| id.shared_digits(target) > shared);
+        let further = self.table.towards(target).into_iter().chain(near).filter(&is_open);
+        let distance = |id: &Id| (self.liveness.round_trip(*id).unwrap_or(Micros::MAX), *id);
+        if let Some(id) = further.min_by_key(distance) {
+            return Some(id);
+        }
+        let known =
+            || self.leaf_set.sides().chain(self.table.ids()).filter(&is_open).filter(|id| id.is_nearer(target, me));
+        let sharing = known().filter(|id| id.shared_digits(target) >= shared);
+        let nearest = sharing.min_by_key(|id| (id.distance(target), *id));
+        // At the edge of what we know digits may stand in the way; whoever is nearer is still a step on.
+        nearest.or_else(|| known().min_by_key(|id| (id.distance(target), *id)))
     }
 
     /// We are the root.
     fn arrived(&mut self, turn: &mut Turn<'_>, route: Route) {
         // One that comes again is answered again, for the first answer may be lost; but it is counted once.
-        if self.rooted.is_first(route.origin, route.question) {
+        let is_first = self.rooted.is_first(route.origin, route.question);
+        if is_first {
             turn.count(Metric::Rooted);
         }
         match route.purpose {
             Purpose::Locate => {
                 let located = Located { target: route.target, hops: route.hops };
                 turn.send(route.origin, route.question, Body::Located(located));
+                if !is_first && route.origin != turn.site.me {
+                    self.locate_through_relays(turn, route.origin, route.question, located);
+                }
             }
             Purpose::Join => self.send_leaf_set(turn, route.origin, Some(route.question), false),
         }
@@ -187,20 +263,24 @@ impl Pastry {
         // The first hop gives every row it shares, later ones the row that they are on the path for.
         let first = if route.hops <= 1 { 0 } else { shared };
         for row in first..=shared.min(self.table.rows()) {
-            let entries = self.table.row(row);
-            if !entries.is_empty() {
-                turn.send(route.origin, route.question, Body::Row(Row { row, entries }));
+            let row = self.row_told(row);
+            if !row.entries.is_empty() {
+                turn.send(route.origin, route.question, Body::Row(row));
             }
         }
     }
 
     /// Where a message for `target` would go from here, passing over these; `None` if nobody else is left who is nearer.
     pub(crate) fn next_hop_towards(&self, me: Id, target: Id, tried: &[Id]) -> Option<Id> {
-        self.next_hop(me, target, tried)
+        if self.leaf_set.covers(target) {
+            let nearest = self.leaf_set.nearest(target, |id| !tried.contains(&id));
+            return (nearest != me).then_some(nearest);
+        }
+        self.onward(me, target, |id| !tried.contains(id))
     }
 
     /// Whether we are the root of `target`, as far as we know.
     pub(crate) fn is_root(&self, me: Id, target: Id) -> bool {
-        self.is_ready() && self.next_hop(me, target, &[]).is_none()
+        self.is_ready() && self.next_hop_towards(me, target, &[]).is_none()
     }
 }

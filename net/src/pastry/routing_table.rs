@@ -2,7 +2,8 @@
 //!
 //! Invariants: the entry at (row, column) shares exactly `row` digits with us and has digit `column` next. An entry is
 //! *proven* when the node has spoken to us itself; one known by hearsay or from the ring document is used as well, and
-//! gives way to a proven one. A dead entry is found out by its first missing acknowledgement and replaced.
+//! gives way to a proven one. Of proven nodes the one with the shorter round trip has the slot, by a margin, so that two
+//! of like distance do not take turns. A dead entry is found out by its first missing acknowledgement and replaced.
 
 use crate::id::Id;
 use crate::machine::Micros;
@@ -15,8 +16,21 @@ const COLUMNS: u8 = 16;
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     id: Id,
-    /// When it was last heard of by its own word; 0 for hearsay.
-    heard: Micros,
+    /// Whether it has spoken to us.
+    is_proven: bool,
+    /// How long it takes to answer, once that is known.
+    round_trip: Option<Micros>,
+}
+
+impl Entry {
+    /// Whether it should have the slot of another: nearer by an eighth, or known to be somewhere at all.
+    fn is_nearer(&self, other: &Entry) -> bool {
+        match (self.round_trip, other.round_trip) {
+            (Some(mine), Some(its)) => mine + mine / 8 < its,
+            (mine, None) => mine.is_some(),
+            (None, Some(_)) => false,
+        }
+    }
 }
 
 /// One entry for each row and column that anybody is known for.
@@ -53,12 +67,31 @@ impl RoutingTable {
         self.entries.iter().map(|entry| entry.id)
     }
 
-    /// One row, in column order.
-    pub(crate) fn row(&self, row: u8) -> Vec<Id> {
+    /// One row, nearest first, with round trips as far as they are known.
+    pub(crate) fn row(&self, row: u8) -> Vec<(Id, Option<Micros>)> {
         let Some(taken) = self.taken.get(usize::from(row)) else { return Vec::new() };
         let first = self.before(row);
         let entries = &self.entries[first..first + taken.count_ones() as usize];
-        entries.iter().map(|entry| entry.id).collect()
+        let mut row: Vec<_> = entries.iter().map(|entry| (entry.id, entry.round_trip)).collect();
+        row.sort_by_key(|(id, round_trip)| (round_trip.unwrap_or(Micros::MAX), *id));
+        row
+    }
+
+    /// Everybody in this row and those below it: they share at least so many digits with us.
+    pub(crate) fn from_row(&self, row: u8) -> impl Iterator<Item = Id> + '_ {
+        self.entries[self.before(row.min(ROWS_MAX as u8))..].iter().map(|entry| entry.id)
+    }
+
+    /// Those whose round trip is not known.
+    pub(crate) fn unmeasured(&self) -> impl Iterator<Item = Id> + '_ {
+        self.entries.iter().filter(|entry| entry.round_trip.is_none()).map(|entry| entry.id)
+    }
+
+    /// Whether `id` would have a slot if its round trip were `round_trip`.
+    pub(crate) fn would_gain(&self, id: Id, round_trip: Micros) -> bool {
+        let candidate = Entry { id, is_proven: true, round_trip: Some(round_trip) };
+        let holder = self.slot(id).and_then(|slot| self.find(slot).ok()).map(|at| self.entries[at]);
+        holder.is_some_and(|holder| holder.id != id && candidate.is_nearer(&holder))
     }
 
     /// Rows that have entries.
@@ -66,13 +99,18 @@ impl RoutingTable {
         self.taken.iter().rposition(|taken| *taken != 0).map_or(0, |row| row as u8 + 1)
     }
 
-    /// `id` has spoken to us at `now`: it takes its slot if that is free or held by hearsay.
-    pub(crate) fn prove(&mut self, id: Id, now: Micros) {
+    /// `id` has spoken to us: it takes its slot if that is free, or held by hearsay or by somebody farther away.
+    pub(crate) fn prove(&mut self, id: Id, round_trip: Option<Micros>) {
         let Some(slot) = self.slot(id) else { return };
+        let entry = Entry { id, is_proven: true, round_trip };
         match self.find(slot) {
-            Ok(at) if self.entries[at].id != id && self.entries[at].heard != 0 => {}
-            Ok(at) => self.entries[at] = Entry { id, heard: now },
-            Err(at) => self.insert(slot, at, Entry { id, heard: now }),
+            Ok(at) => {
+                let holder = self.entries[at];
+                if holder.id == id || !holder.is_proven || entry.is_nearer(&holder) {
+                    self.entries[at] = entry;
+                }
+            }
+            Err(at) => self.insert(slot, at, entry),
         }
     }
 
@@ -81,7 +119,7 @@ impl RoutingTable {
         if let Some(slot) = self.slot(id)
             && let Err(at) = self.find(slot)
         {
-            self.insert(slot, at, Entry { id, heard: 0 });
+            self.insert(slot, at, Entry { id, is_proven: false, round_trip: None });
         }
     }
 
@@ -112,11 +150,6 @@ impl RoutingTable {
         }
     }
 
-    /// The entry unheard of for the longest time, with that time.
-    pub(crate) fn stalest(&self) -> Option<(Id, Micros)> {
-        self.entries.iter().min_by_key(|entry| entry.heard).map(|entry| (entry.id, entry.heard))
-    }
-
     fn slot(&self, id: Id) -> Option<(u8, u8)> {
         let row = self.me.shared_digits(id);
         (row < ROWS_MAX).then(|| (row as u8, id.digit(row)))
@@ -136,7 +169,7 @@ impl RoutingTable {
         let place = |step: usize| candidates.start + (start + step) % count;
         let chosen = (0..count.min(8)).map(|step| roster.id_at(place(step))).find(|id| allowed(*id));
         if let (Some(id), Err(at)) = (chosen, self.find(slot)) {
-            self.insert(slot, at, Entry { id, heard: 0 });
+            self.insert(slot, at, Entry { id, is_proven: false, round_trip: None });
         }
     }
 
@@ -176,19 +209,20 @@ fn prefix(me: Id, row: u8, column: Option<u8>, fill: u8) -> Id {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: each slot holds what it was given, in order. Method: random ids (many in a slot) proven and suggested, beside an
-    //! ordered map by row and column; proptest prints the seed of a failure.
+    //! Goal: each slot holds the nearest of what it was given, in order. Method: random ids (many in a slot) proven at random
+    //! distances and suggested, beside an ordered map by row and column; proptest prints the seed of a failure.
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     proptest! {
         #[test]
-        fn agrees_with_an_ordered_map(ids in prop::collection::vec((0usize..6, any::<u8>(), any::<bool>(), any::<bool>()), 0..200)) {
+        fn agrees_with_an_ordered_map(ids in prop::collection::vec((0usize..6, any::<u8>(), 0u64..4, any::<bool>()), 0..200)) {
             let me = Id([0x5a; 20]);
             let mut table = RoutingTable::new(me);
-            let mut model: BTreeMap<(u8, u8), Id> = BTreeMap::new();
-            for (shared, byte, is_proven, is_removed) in ids {
+            // By slot: who has it, and its distance; 0 for hearsay.
+            let mut model: BTreeMap<(u8, u8), (Id, u64)> = BTreeMap::new();
+            for (shared, byte, distance, is_removed) in ids {
                 let mut id = me;
                 id.0[shared] = byte;
                 let slot = (me.shared_digits(id) as u8, id.digit(me.shared_digits(id).min(39)));
@@ -199,29 +233,32 @@ mod tests {
                 if is_removed {
                     let roster = Roster::new(crate::sim::Founding::new(1, 0, crate::ring::Parameters::DEFAULT).ring, bytes::Bytes::new());
                     table.replace(id, &roster, 0, |_| true);
-                    if model.get(&slot) == Some(&id) {
+                    if model.get(&slot).is_some_and(|(holder, _)| *holder == id) {
                         model.remove(&slot);
                     }
-                } else if is_proven {
-                    // Two that are proven: the first stays. One by hearsay gives way.
-                    let is_hearsay = table.find(slot).is_ok_and(|at| table.entries[at].heard == 0);
-                    table.prove(id, 7);
-                    if is_hearsay {
-                        model.insert(slot, id);
+                } else if distance > 0 {
+                    table.prove(id, Some(distance * 1_000));
+                    let holder = model.entry(slot).or_insert((id, distance));
+                    if holder.0 == id || holder.1 == 0 || distance < holder.1 {
+                        *holder = (id, distance);
                     }
-                    model.entry(slot).or_insert(id);
                 } else {
                     table.suggest(id);
-                    model.entry(slot).or_insert(id);
+                    model.entry(slot).or_insert((id, 0));
                 }
-                prop_assert_eq!(table.towards(id), model.get(&slot).copied());
+                prop_assert_eq!(table.towards(id), model.get(&slot).map(|(holder, _)| *holder));
             }
-            prop_assert_eq!(table.ids().collect::<Vec<_>>(), model.values().copied().collect::<Vec<_>>());
+            prop_assert_eq!(table.ids().collect::<Vec<_>>(), model.values().map(|(holder, _)| *holder).collect::<Vec<_>>());
             prop_assert_eq!(table.len(), model.len());
             prop_assert_eq!(table.rows(), model.last_key_value().map_or(0, |((row, _), _)| row + 1));
             for row in 0..20u8 {
-                let expected: Vec<Id> = model.iter().filter(|((of, _), _)| *of == row).map(|(_, id)| *id).collect();
-                prop_assert_eq!(table.row(row), expected);
+                let mut expected: Vec<(u64, Id)> = Vec::new();
+                for (_, (id, distance)) in model.iter().filter(|((of, _), _)| *of == row) {
+                    expected.push((if *distance == 0 { u64::MAX } else { distance * 1_000 }, *id));
+                }
+                expected.sort();
+                let row: Vec<(u64, Id)> = table.row(row).into_iter().map(|(id, far)| (far.unwrap_or(u64::MAX), id)).collect();
+                prop_assert_eq!(row, expected);
             }
         }
     }

@@ -38,6 +38,8 @@ pub enum Body {
     RingRequest(RingRequest),
     /// 11: a signed ring document, as the payload.
     RingDocument(Bytes),
+    /// 12: a frame to be passed on to somebody whom its sender does not reach, as the payload.
+    Relay(Relay, Bytes),
     /// 16: asks the root of a key to store the payload on k nodes.
     Insert(Place, Bytes),
     /// 17: how the insertion went.
@@ -96,6 +98,7 @@ impl Body {
             Body::Located(_) => 9,
             Body::RingRequest(_) => 10,
             Body::RingDocument(_) => 11,
+            Body::Relay(..) => 12,
             Body::Insert(..) => 16,
             Body::Inserted(_) => 17,
             Body::Store(..) => 18,
@@ -124,6 +127,7 @@ impl Body {
     pub fn payload(&self) -> Bytes {
         match self {
             Body::RingDocument(payload)
+            | Body::Relay(_, payload)
             | Body::Insert(_, payload)
             | Body::Store(_, payload)
             | Body::FetchAnswer(_, payload)
@@ -203,9 +207,12 @@ pub struct Row {
     /// Row number: digits the entries share with the sender's id.
     #[n(0)]
     pub row: u8,
-    /// Its entries, in column order.
+    /// Its entries, nearest to the sender first.
     #[n(1)]
     pub entries: Vec<Id>,
+    /// The sender's round trip to each of them in microseconds, 0 where it is not known.
+    #[n(2)]
+    pub round_trips: Option<Vec<u32>>,
 }
 
 /// A message on its way to the root of `target`. The frame's request number ties the [`Body::HopAck`] of this hop.
@@ -260,6 +267,21 @@ pub struct RingRequest {
     /// The epoch the sender has.
     #[n(0)]
     pub epoch: u64,
+}
+
+/// Between whom a frame goes that is passed on by a third.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Relay {
+    /// Whose frame it is.
+    #[n(0)]
+    pub from: Id,
+    /// For whom.
+    #[n(1)]
+    pub to: Id,
+    /// 0 on the way to the relay, 1 on the way from it. A frame is passed on once.
+    #[n(2)]
+    pub hops: u8,
 }
 
 /// The ring and epoch a storage message is meant for: one of another ring is refused, and of another epoch too
@@ -475,7 +497,10 @@ impl Body {
             Body::LeafSet(gossip) => {
                 gossip.members.len() <= IDS_PER_MESSAGE_MAX && gossip.departed.len() <= IDS_PER_MESSAGE_MAX
             }
-            Body::Row(row) => row.entries.len() <= IDS_PER_MESSAGE_MAX,
+            Body::Row(row) => {
+                let round_trips = row.round_trips.as_ref().map_or(0, Vec::len);
+                row.entries.len().max(round_trips) <= IDS_PER_MESSAGE_MAX
+            }
             Body::Extend(extend) => {
                 extend.groups.len() <= GROUPS_PER_MESSAGE_MAX
                     && extend.groups.iter().map(Vec::len).sum::<usize>() <= KEYS_PER_MESSAGE_MAX

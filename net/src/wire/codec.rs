@@ -130,11 +130,11 @@ impl Header {
 }
 
 fn is_type(number: u8) -> bool {
-    matches!(number, 1..=11 | 16..=26 | 32..=33 | 40..=46)
+    matches!(number, 1..=12 | 16..=26 | 32..=33 | 40..=46)
 }
 
 fn has_payload(number: u8) -> bool {
-    matches!(number, 11 | 16 | 18 | 21 | 32 | 33 | 43 | 45)
+    matches!(number, 11 | 12 | 16 | 18 | 21 | 32 | 33 | 43 | 45)
 }
 
 fn write_body(body: &Body, head: &mut Vec<u8>) {
@@ -147,6 +147,7 @@ fn write_body(body: &Body, head: &mut Vec<u8>) {
         Body::Route(b) => minicbor::encode(b, head),
         Body::Located(b) => minicbor::encode(b, head),
         Body::RingRequest(b) => minicbor::encode(b, head),
+        Body::Relay(b, _) => minicbor::encode(b, head),
         Body::Insert(b, _) | Body::Store(b, _) => minicbor::encode(b, head),
         Body::Inserted(b) => minicbor::encode(b, head),
         Body::StoreAnswer(b) => minicbor::encode(b, head),
@@ -182,6 +183,7 @@ fn read_body(number: u8, body: &[u8], payload: Bytes) -> Result<Body, WireError>
         9 => Body::Located(cbor(body)?),
         10 => Body::RingRequest(cbor(body)?),
         11 => empty(body, Body::RingDocument(payload))?,
+        12 => Body::Relay(cbor(body)?, payload),
         16 => Body::Insert(cbor(body)?, payload),
         17 => Body::Inserted(cbor(body)?),
         18 => Body::Store(cbor(body)?, payload),

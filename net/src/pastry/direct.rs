@@ -1,0 +1,96 @@
+//! The short way: the ring document tells which certified node is nearest to a target, and mostly that one is the root.
+//!
+//! If it is alive it *is* the root, for nobody certified is nearer; a message sent straight there takes one hop where the table
+//! takes log16 N, and no longer than the straight line. If it is not, an acknowledgement is waited for in vain. So a node that
+//! we have lately heard of ourselves is always tried, one of which we know nothing while such tries mostly succeed (and one in
+//! some, to see whether they do again), and one found dead never. After [`DIRECT_TRIES_MAX`] the message goes by the table.
+//! docs/decisions/0010 has the arithmetic.
+
+use super::Pastry;
+use super::round_trip::RoundTrip;
+use crate::id::Id;
+use crate::limits::{DIRECT_FRESH, DIRECT_SUCCESS_MIN, DIRECT_TRIAL_EVERY, DIRECT_TRIES_MAX, READY_REST, WAIT_UNKNOWN};
+use crate::machine::Micros;
+use crate::site::Turn;
+
+/// All of them, as [`Direct::success`] counts.
+const ALWAYS: u32 = 1 << 16;
+/// How many of the nearest certified nodes are looked at for one that may be alive.
+const CANDIDATES: usize = 4;
+
+/// How tries of nodes of which nothing was known have gone lately.
+#[derive(Debug)]
+pub(super) struct Direct {
+    is_used: bool,
+    /// The share that succeeded, of [`ALWAYS`], the last 32 or so weighing most.
+    success: u32,
+    /// How long the acknowledgements took.
+    round_trip: RoundTrip,
+}
+
+impl Default for Direct {
+    fn default() -> Direct {
+        Direct { is_used: true, success: ALWAYS, round_trip: RoundTrip::default() }
+    }
+}
+
+impl Direct {
+    /// A node that uses its table alone.
+    pub(super) fn unused() -> Direct {
+        Direct { is_used: false, ..Direct::default() }
+    }
+
+    pub(super) fn succeeded(&mut self, sent: Micros, now: Micros) {
+        self.success += (ALWAYS - self.success) / 32;
+        self.round_trip.sample(sent, now);
+    }
+
+    pub(super) fn failed(&mut self) {
+        self.success -= self.success / 32;
+    }
+
+    fn is_worthwhile(&self, draw: u64) -> bool {
+        u64::from(self.success) * 100 >= DIRECT_SUCCESS_MIN * u64::from(ALWAYS)
+            || draw.is_multiple_of(DIRECT_TRIAL_EVERY)
+    }
+}
+
+impl Pastry {
+    /// The node nearest to `target` by the ring document, if it is worth a try.
+    pub(super) fn direct_hop(&self, turn: &mut Turn<'_>, target: Id, tried: &[Id]) -> Option<Id> {
+        if !self.direct.is_used || tried.len() >= DIRECT_TRIES_MAX {
+            return None;
+        }
+        let (me, roster) = (turn.site.me, turn.site.roster.clone());
+        let itself = roster.contains(target).then_some(target);
+        let mut nearest = itself.into_iter().chain(roster.neighbours(target)).take(CANDIDATES);
+        let may_be_root = |id: &Id| !tried.contains(id) && !self.is_out_of_service(*id, turn.now);
+        let id = nearest.find(may_be_root).filter(|id| id.is_nearer(target, me))?;
+        (self.is_in_service(id, turn.now) || self.direct.is_worthwhile(turn.site.random())).then_some(id)
+    }
+
+    /// How long a try waits for its acknowledgement.
+    pub(super) fn direct_wait(&self, id: Id) -> Micros {
+        if self.liveness.round_trip(id).is_some() {
+            self.liveness.wait(id)
+        } else {
+            self.direct.round_trip.wait(WAIT_UNKNOWN)
+        }
+    }
+
+    /// Whether we have lately heard of it ourselves, and it takes routed messages.
+    pub(super) fn is_in_service(&self, id: Id, now: Micros) -> bool {
+        self.liveness.is_ready(id)
+            && !self.liveness.is_suspect(id)
+            && !self.liveness.is_unresponsive(id, now)
+            && now.saturating_sub(self.liveness.last_heard(id)) <= DIRECT_FRESH
+    }
+
+    /// Whether it was found dead, does not answer, or has just said that it takes no routed messages.
+    fn is_out_of_service(&self, id: Id, now: Micros) -> bool {
+        let heard = self.liveness.last_heard(id);
+        let is_joining = heard > 0 && !self.liveness.is_ready(id) && now.saturating_sub(heard) <= READY_REST;
+        let is_silent = self.liveness.is_suspect(id) || self.liveness.is_unresponsive(id, now);
+        self.liveness.is_departed(id) || is_silent || is_joining
+    }
+}
