@@ -464,13 +464,20 @@ impl Index {
         self.arcs.iter().map(|arc| arc.table.stash.len()).sum()
     }
 
-    /// Live bytes of every segment, counted anew from the slots: what the store's own accounts must agree with.
+    /// Live bytes of every segment that an entry points into, counted anew from the slots: what the store's own accounts must
+    /// agree with. They are counted in a list by number, not in a map: every entry is looked at, while nobody is served yet.
     pub(crate) fn live_bytes(&self) -> BTreeMap<u16, u64> {
-        let mut live = BTreeMap::new();
-        for (locator, _) in self.arcs.iter().flat_map(|arc| arc.table.iter()) {
-            *live.entry(locator.segment()).or_insert(0) += locator.bytes();
+        let mut live: Vec<Option<u64>> = Vec::new();
+        for arc in &self.arcs {
+            arc.table.locators().for_each(|locator| {
+                let segment = usize::from(locator.segment());
+                if live.len() <= segment {
+                    live.resize(segment + 1, None);
+                }
+                *live[segment].get_or_insert(0) += locator.bytes();
+            });
         }
-        live
+        (0..=u16::MAX).zip(live).filter_map(|(segment, bytes)| Some((segment, bytes?))).collect()
     }
 
     #[cfg(any(test, feature = "simulation"))]

@@ -220,6 +220,14 @@ impl Table {
         before - self.len()
     }
 
+    /// Where the records of all entries lie.
+    pub(crate) fn locators(&self) -> impl Iterator<Item = Locator> + '_ {
+        let slots = self.tags.as_flattened().iter().zip(self.locators.as_flattened());
+        let filled = slots.filter(|(tag, _)| **tag != 0).map(|(_, locator)| Locator::from_bytes(*locator));
+        filled.chain(self.stash.keys().map(|(_, locator)| *locator))
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
     /// All entries: locators and the ends of their leases.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Locator, u32)> + '_ {
         let slots = (0..self.tags.len()).flat_map(|bucket| (0..BUCKET).map(move |place| At { bucket, place }));
