@@ -467,17 +467,16 @@ impl Index {
     /// Live bytes of every segment that an entry points into, counted anew from the slots: what the store's own accounts must
     /// agree with. They are counted in a list by number, not in a map: every entry is looked at, while nobody is served yet.
     pub(crate) fn live_bytes(&self) -> BTreeMap<u16, u64> {
-        let mut live: Vec<Option<u64>> = Vec::new();
+        let mut live = vec![(false, 0); usize::from(u16::MAX) + 1];
         for arc in &self.arcs {
             arc.table.locators().for_each(|locator| {
-                let segment = usize::from(locator.segment());
-                if live.len() <= segment {
-                    live.resize(segment + 1, None);
-                }
-                *live[segment].get_or_insert(0) += locator.bytes();
+                let (is_named, bytes) = &mut live[usize::from(locator.segment())];
+                *is_named = true;
+                *bytes += locator.bytes();
             });
         }
-        (0..=u16::MAX).zip(live).filter_map(|(segment, bytes)| Some((segment, bytes?))).collect()
+        let live = (0..=u16::MAX).zip(live);
+        live.filter(|(_, (is_named, _))| *is_named).map(|(segment, (_, bytes))| (segment, bytes)).collect()
     }
 
     #[cfg(any(test, feature = "simulation"))]
