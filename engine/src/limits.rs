@@ -117,6 +117,8 @@ pub const CHECKPOINT_LOG_BYTES: u64 = 256 * 1024 * 1024;
 pub const CHUNK: usize = 1024 * 1024;
 /// Chunks that recovery has on their way to it, or before it, at once.
 pub const CHUNKS_AHEAD: usize = 4;
+/// Positions of about so many objects of a log say how an empty index is cut into arcs before it is replayed.
+pub const POSITIONS_SAMPLED: usize = 4096;
 /// Heads of segments that recovery reads at once.
 pub const HEADS_AHEAD: usize = 64;
 /// An arc of the index with this many objects is split in two; rebuilding one takes a few milliseconds.

@@ -19,6 +19,7 @@ mod reading;
 mod scanning;
 
 use super::apply::Unsettled;
+use super::arcs::hash::position;
 use super::arcs::{self, Index};
 use super::log::{Log, Tail};
 use super::punching::Holes;
@@ -128,6 +129,7 @@ pub fn open<D: Disk>(mut disk: D, settings: Settings) -> Result<Store<D>, StoreE
     {
         recovery.unchained = settings.flaw == super::Flaw::Unchained;
     }
+    recovery.make_room();
     recovery.find_segments();
     recovery.replay();
     let run_files = recovery.adopt_runs(&mut disk, &files, &runs)?;
@@ -145,6 +147,8 @@ struct Recovery {
     /// the checkpoint names, those whose header makes batches void that are still on the disk, and those whose batches prove
     /// that earlier ones were acknowledged.
     kept: BTreeSet<u32>,
+    /// What replay has put into the index, for the recents.
+    entries: Vec<RunEntry>,
     sequence: u64,
     chain: u64,
     swept_s: Option<u64>,
@@ -181,6 +185,7 @@ impl Recovery {
             known: known.collect(),
             scanned: Vec::new(),
             kept: segments.iter().map(|row| u32::from(row.segment)).collect(),
+            entries: Vec::new(),
             sequence: moment.sequence,
             chain: moment.chain,
             swept_s: moment.swept_s,
@@ -193,6 +198,20 @@ impl Recovery {
             #[cfg(test)]
             unchained: false,
         }
+    }
+
+    /// An index without entries is made as large as the log asks for.
+    fn make_room(&mut self) {
+        if self.index.len() > 0 {
+            return;
+        }
+        let batches = self.scanned.iter().flat_map(|segment| segment.batches.range(self.sequence + 1..));
+        let records = batches.flat_map(|(_, batch)| &batch.records);
+        let puts = records.filter(|(header, _)| header.action == Action::Put);
+        let positions = puts.map(|(header, _)| position(&header.key()));
+        let entries = positions.clone().count();
+        let sampled = positions.step_by(entries / limits::POSITIONS_SAMPLED + 1).collect();
+        self.index = Index::with_room(self.index.settings(), entries, sampled);
     }
 
     /// Applies the batches behind the checkpoint, in order, up to the log's end.
@@ -214,7 +233,7 @@ impl Recovery {
                 self.skip(&mut log, next);
             } else {
                 self.kept.extend(log.values().map(|batch| batch.segment));
-                return;
+                return self.index.remember_all(&std::mem::take(&mut self.entries));
             }
         }
     }
@@ -291,9 +310,10 @@ impl Recovery {
             return;
         };
         let (key, version, length, generation) = (header.key(), header.version, header.length, header.generation);
+        let entry = RunEntry { key, version, locator, length, generation };
         // Rot may have hidden a removal of what lay here before.
-        if self.index.tick_of(&key, locator).is_none() {
-            self.index.insert(&RunEntry { key, version, locator, length, generation }, header.expiry);
+        if self.index.insert_replayed(&entry, header.expiry) {
+            self.entries.push(entry);
         }
     }
 
