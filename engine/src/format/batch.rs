@@ -230,6 +230,8 @@ fn read_records<'a>(
     identity: &Identity,
 ) -> Result<(), Damage> {
     let mut at = 0;
+    // Its own account, but not more than can be there.
+    view.records.reserve_exact((view.header.records as usize).min(body.len() / RecordHeader::SIZE));
     for _ in 0..view.header.records {
         let bytes = body.get(at..).ok_or(Damage::Short)?;
         link.add(bytes.get(..RecordHeader::SIZE).ok_or(Damage::Short)?);

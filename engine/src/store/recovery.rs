@@ -116,15 +116,7 @@ pub fn open<D: Disk>(mut disk: D, settings: Settings) -> Result<Store<D>, StoreE
     let (checkpoint, upkeep) = newest_checkpoint(&mut disk, &files, &identity)?;
     let runs = checkpoint.runs.clone();
     let mut recovery = Recovery::begin(identity, checkpoint, &settings);
-    let segments: Vec<(u32, u64)> = files
-        .iter()
-        .filter_map(|(file, length)| match file {
-            // A higher number cannot be ours: a record has no room for it.
-            FileName::Segment(number) if *number <= limits::SEGMENT_NUMBER_MAX => Some((*number, *length)),
-            _ => None,
-        })
-        .collect();
-    recovery.scan_segments(&mut disk, &segments)?;
+    recovery.scan_segments(&mut disk, &segments_of(&files))?;
     #[cfg(test)]
     {
         recovery.unchained = settings.flaw == super::Flaw::Unchained;
@@ -496,6 +488,16 @@ impl<D: Disk> Store<D> {
             }
         }
     }
+}
+
+/// The segments among these files, by number.
+fn segments_of(files: &[(FileName, u64)]) -> Vec<(u32, u64)> {
+    let segment = |(file, length): &(FileName, u64)| match file {
+        // A higher number cannot be ours: a record has no room for it.
+        FileName::Segment(number) if *number <= limits::SEGMENT_NUMBER_MAX => Some((*number, *length)),
+        _ => None,
+    };
+    files.iter().filter_map(segment).collect()
 }
 
 fn newest_checkpoint<D: Disk>(
