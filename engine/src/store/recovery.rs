@@ -1,8 +1,8 @@
 //! Making a store, and putting it together again after it was closed, killed, or lost power.
 //!
 //! The state is the newest sound checkpoint plus the batches of the log behind it, in order. All that is written behind a
-//! checkpoint lies in segments that were open then or opened later; those are read whole (`scanning`), and a batch counts only
-//! if its header, link and payloads fit. What is found beyond the end is judged like this:
+//! checkpoint lies in segments that were open then or opened later; those are read (`scanning`), and a batch counts only if
+//! its header, link and payloads fit. What is found beyond the end is judged like this:
 //!
 //! - *Abandoned batches.* A segment's header names its era: with which batch it began, and with which generation of
 //!   segments. Batches with that number or a higher one in segments of a lower generation were given up before, and are
@@ -17,6 +17,8 @@
 
 mod reading;
 mod scanning;
+#[cfg(test)]
+mod tests;
 
 use super::apply::Unsettled;
 use super::arcs::hash::position;
@@ -134,6 +136,9 @@ struct Recovery {
     found: BTreeMap<u32, Found>,
     /// Segments of the checkpoint: generation and last batch.
     known: BTreeMap<u32, (u32, u64)>,
+    /// Where in a segment the last record begins that the checkpoint's index points to: all before it is of batches that are in
+    /// the checkpoint.
+    last_records: BTreeMap<u16, u32>,
     scanned: Vec<ScannedSegment>,
     /// Segments that stay until the next checkpoint although nothing in them is live, so that every opening finds the same: those
     /// the checkpoint names, those whose header makes batches void that are still on the disk, and those whose batches prove
@@ -172,6 +177,7 @@ impl Recovery {
         let known = segments.iter().map(|row| (u32::from(row.segment), (row.generation, row.last_sequence)));
         Recovery {
             identity,
+            last_records: index.last_records(),
             index,
             found: BTreeMap::new(),
             known: known.collect(),
@@ -328,7 +334,7 @@ impl Recovery {
             let number = u32::from(*number);
             !self.known.get(&number).is_some_and(|(generation, _)| is_same(&number, *generation))
         };
-        let gone: BTreeSet<u16> = self.index.live_bytes().into_keys().filter(gone).collect();
+        let gone: BTreeSet<u16> = self.last_records.keys().copied().filter(gone).collect();
         if !gone.is_empty() {
             // Not counted as damage: what the log removes further on is among it.
             self.index.forget_segments(&gone);

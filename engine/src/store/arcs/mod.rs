@@ -516,6 +516,18 @@ impl Index {
         live.filter(|(_, (is_named, _))| *is_named).map(|(segment, (_, bytes))| (segment, bytes)).collect()
     }
 
+    /// Where in each segment that an entry points into the last record begins that any does.
+    pub(crate) fn last_records(&self) -> BTreeMap<u16, u32> {
+        let mut last = vec![None; usize::from(u16::MAX) + 1];
+        for arc in &self.arcs {
+            arc.table.locators().for_each(|locator| {
+                let last = &mut last[usize::from(locator.segment())];
+                *last = (*last).max(Some(locator.offset()));
+            });
+        }
+        (0..=u16::MAX).zip(last).filter_map(|(segment, offset)| Some((segment, offset?))).collect()
+    }
+
     #[cfg(any(test, feature = "simulation"))]
     /// Panics unless the invariants hold that can be seen without keys. Reads everything.
     pub(crate) fn check(&self) {

@@ -11,6 +11,7 @@ use crate::limits;
 use bytes::Bytes;
 use rkyv::util::AlignedVec;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Performs one operation and waits for it.
 pub(super) fn run<D: Disk>(disk: &mut D, operation: Operation) -> Result<Outcome, DiskError> {
@@ -63,12 +64,14 @@ pub(super) fn in_order<D: Disk, E>(
     }
 }
 
-/// The reads that bring a file of this length, one chunk each.
-pub(super) fn chunks(file: FileName, length: u64) -> impl Iterator<Item = Operation> {
+/// The reads that bring these bytes of a file, one chunk each.
+pub(super) fn chunks(file: FileName, bytes: Range<u64>) -> impl Iterator<Item = Operation> {
     let chunk = limits::CHUNK as u64;
+    let length = bytes.end.saturating_sub(bytes.start);
     (0..length.div_ceil(chunk)).map(move |number| {
-        let offset = number * chunk;
-        Operation::Read { file, offset, length: chunk.min(length - offset) as usize, keep: false }
+        let before = number * chunk;
+        let length = chunk.min(length - before) as usize;
+        Operation::Read { file, offset: bytes.start + before, length, keep: false }
     })
 }
 
@@ -97,7 +100,7 @@ pub(super) fn read_whole<D: Disk>(disk: &mut D, file: FileName, length: u64) -> 
     let length = length.min(limits::FILE_BYTES_MAX as u64);
     let mut whole = AlignedVec::with_capacity(length as usize);
     let mut offset = 0;
-    in_order(disk, limits::CHUNKS_AHEAD, chunks(file, length), |result| {
+    in_order(disk, limits::CHUNKS_AHEAD, chunks(file, 0..length), |result| {
         // What came short was the file's end.
         if whole.len() == offset {
             whole.extend_from_slice(&bytes_of(result?));

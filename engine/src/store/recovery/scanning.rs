@@ -1,8 +1,12 @@
 //! Reading the log behind the checkpoint, and cutting it into batches.
 //!
-//! First the heads of all segments are read: they say which segments can hold anything new. Those are then read from the
-//! first byte to the last, one behind the other, some chunks ahead; what has come is cut while more is on its way, so a
-//! segment is never in memory as a whole. A batch that does not fit is stepped over, a block at a time.
+//! First the heads of all segments are read: they say which segments can hold anything new. Those are then read to their
+//! ends, one behind the other, some chunks ahead; what has come is cut while more is on its way, so a segment is never in memory
+//! as a whole. A batch that does not fit is stepped over, a block at a time.
+//!
+//! Of a segment that was open at the checkpoint, reading begins with the last record that the checkpoint's index points to:
+//! batches are appended, so what lies before that record in the same life of the file is of the record's own batch or an
+//! earlier one, and those are all in the checkpoint.
 //!
 //! Whoever acts on what is read must not see it vanish in the next power cut: each segment is synced behind its last chunk,
 //! before anything of it counts. Nobody writes meanwhile, so it is all the same whether that is done before or after.
@@ -18,6 +22,7 @@ use crate::limits::{self, BLOCK};
 use crate::store::arcs::codec::ExpiryRow;
 use crate::store::{StoreError, segments};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What replay needs of a batch: not its payloads.
 pub(super) struct Scanned {
@@ -59,6 +64,8 @@ struct Unread {
     header: Option<SegmentHeader>,
     /// By its header, or without one by its batches.
     generation: Option<u32>,
+    /// All before this block is in the checkpoint.
+    from: u64,
 }
 
 impl Unread {
@@ -67,8 +74,9 @@ impl Unread {
     }
 
     /// What there is to read: a segment of ours is no longer than that.
-    fn bytes(&self) -> u64 {
-        self.length.min(u64::from(limits::SEGMENT_BYTES_MAX))
+    fn bytes(&self) -> Range<u64> {
+        let end = self.length.min(u64::from(limits::SEGMENT_BYTES_MAX));
+        self.from.min(end)..end
     }
 }
 
@@ -118,7 +126,8 @@ impl Recovery {
     /// A segment by its first two blocks: returned if it may hold batches behind the checkpoint.
     fn look_at_head(&mut self, number: u32, length: u64, blocks: &[u8]) -> Option<Unread> {
         let header = SegmentHeader::from_block(blocks, &self.identity, number).ok();
-        let unread = Unread { number, length, header, generation: header.map(|header| header.generation) };
+        let generation = header.map(|header| header.generation);
+        let unread = Unread { number, length, header, generation, from: self.begin_of_log(number, generation) };
         let allocated = unread.allocated();
         // The first batch may be there although the header that went out with it is not.
         if let Some(generation) = newest_generation(blocks, number, &self.identity) {
@@ -142,6 +151,16 @@ impl Recovery {
         Some(unread)
     }
 
+    /// From which block on a segment may hold batches behind the checkpoint, if it is in this generation.
+    fn begin_of_log(&self, number: u32, generation: Option<u32>) -> u64 {
+        let known = self.known.get(&number).map(|(generation, _)| *generation);
+        let last_record = u16::try_from(number).ok().and_then(|number| self.last_records.get(&number));
+        match last_record {
+            Some(offset) if known.is_some() && known == generation => u64::from(*offset) / BLOCK as u64 * BLOCK as u64,
+            _ => 0,
+        }
+    }
+
     /// A segment whose header is lost, with the highest generation of its batches; none if nothing of it is behind the checkpoint.
     fn with_generation(&mut self, unread: Unread, newest: Option<u32>) -> Option<Unread> {
         let known = self.known.get(&unread.number).copied();
@@ -157,7 +176,7 @@ impl Recovery {
 
     fn note_scanned(&mut self, unread: &Unread, era: Era, cutter: Cutter) {
         let generation = cutter.generation();
-        self.log_bytes += cutter.offset;
+        self.log_bytes += cutter.offset - unread.bytes().start;
         self.note_generation(generation);
         self.found.insert(unread.number, Found { generation, allocated: unread.allocated(), last_sequence: 0 });
         self.scanned.push(ScannedSegment { number: unread.number, generation, era, batches: cutter.batches });
@@ -200,9 +219,9 @@ struct Cutter {
     generation: Option<u32>,
     /// The highest generation of batch headers, where that is looked for.
     newest: Option<u32>,
-    /// Bytes of the segment.
+    /// Where the segment ends.
     length: u64,
-    /// So many bytes are cut.
+    /// Where what is not cut yet begins.
     offset: u64,
     /// Read, and not cut yet: the beginning of a batch.
     window: Vec<u8>,
@@ -210,9 +229,10 @@ struct Cutter {
 }
 
 impl Cutter {
-    fn new(identity: Identity, segment: u32, generation: Option<u32>, length: u64) -> Cutter {
+    fn new(identity: Identity, segment: u32, generation: Option<u32>, bytes: Range<u64>) -> Cutter {
         let (window, batches) = (Vec::new(), BTreeMap::new());
-        Cutter { identity, segment, generation, newest: None, length, offset: 0, window, batches }
+        let Range { start: offset, end: length } = bytes;
+        Cutter { identity, segment, generation, newest: None, length, offset, window, batches }
     }
 
     /// Of the batches it has taken.
@@ -367,9 +387,9 @@ mod tests {
         batches
     }
 
-    fn cut(bytes: &[u8], generation: Option<u32>, said: u64, chance: &mut Chance) -> Cutter {
+    fn cut(bytes: &[u8], generation: Option<u32>, said: Range<u64>, chance: &mut Chance) -> Cutter {
+        let mut rest = &bytes[said.start as usize..];
         let mut cutter = Cutter::new(IDENTITY, SEGMENT, generation, said);
-        let mut rest = bytes;
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at((BLOCK * (1 + chance.below(9) as usize)).min(rest.len()));
             cutter.feed(piece);
@@ -387,7 +407,7 @@ mod tests {
             let bytes = segment(&mut chance);
             // A file may turn out shorter than the directory said.
             let said = bytes.len() as u64 + chance.below(2) * 50_000;
-            let cutter = cut(&bytes, Some(GENERATION), said, &mut chance);
+            let cutter = cut(&bytes, Some(GENERATION), 0..said, &mut chance);
             let seen = |batches: &BTreeMap<u64, Scanned>| -> Vec<_> {
                 let row = |(sequence, batch): (&u64, &Scanned)| {
                     let keys: Vec<Key> = batch.records.iter().map(|(header, _)| header.key()).collect();
@@ -398,8 +418,22 @@ mod tests {
             assert_eq!(seen(&cutter.batches), seen(&whole(&bytes)), "seed {seed}");
             assert_eq!(cutter.offset, bytes.len() as u64, "seed {seed}");
             batches_seen += cutter.batches.len();
-            let looking = cut(&bytes, None, said, &mut chance);
+            let looking = cut(&bytes, None, 0..said, &mut chance);
             assert_eq!(looking.newest, newest_generation(&bytes, SEGMENT, &IDENTITY), "seed {seed}");
+            // Begun at any record, the batches behind its own are the same.
+            let records = cutter
+                .batches
+                .iter()
+                .flat_map(|(sequence, batch)| batch.records.iter().map(move |(header, _)| (*sequence, header.offset)));
+            let records: Vec<(u64, u32)> = records.collect();
+            if records.is_empty() {
+                continue;
+            }
+            let (sequence, offset) = records[chance.below(records.len() as u64) as usize];
+            let from = u64::from(offset) / BLOCK as u64 * BLOCK as u64;
+            let mut begun = cut(&bytes, Some(GENERATION), from..said, &mut chance).batches;
+            let behind = whole(&bytes).split_off(&(sequence + 1));
+            assert_eq!(seen(&begun.split_off(&(sequence + 1))), seen(&behind), "seed {seed} from {from}");
         }
         assert!(batches_seen > 2_000, "{batches_seen}");
     }
