@@ -14,7 +14,6 @@ use crate::format::VERSION;
 use crate::format::superblock::Superblock;
 use crate::limits;
 use crate::open_error::OpenError;
-use crate::ring::probe::{Probe, Ways};
 use crate::ring::{Bell, RingDisk, pin_to_processor};
 use crate::shard::{Mailbox, Message, Port, Seats, run};
 use crate::stats::Stats;
@@ -31,7 +30,6 @@ pub struct Engine {
     mailboxes: Arc<[Mailbox]>,
     threads: Vec<JoinHandle<()>>,
     seats: Arc<Seats>,
-    probe: Option<Probe>,
     /// Held until everything else is gone.
     _lock: File,
 }
@@ -59,8 +57,6 @@ impl Engine {
         };
         let shards = first.shards as usize;
         let settings = settings(&config, shards)?;
-        // Where a look is not possible any way will do.
-        let probe = Probe::of(&shard_dir(&config.dir, 0)).ok();
         let seats = Arc::new(Seats::default());
         let mut mailboxes = Vec::new();
         let mut threads = Vec::new();
@@ -74,7 +70,6 @@ impl Engine {
                 first,
                 shard,
                 settings,
-                ways: probe.map_or_else(Ways::default, |probe| probe.ways()),
                 pin: config.pin,
                 bell,
                 ready: ready.clone(),
@@ -91,7 +86,7 @@ impl Engine {
             threads.push(thread);
         }
         drop(ready);
-        let engine = Engine { mailboxes: mailboxes.into(), threads, seats, probe, _lock: lock };
+        let engine = Engine { mailboxes: mailboxes.into(), threads, seats, _lock: lock };
         for _ in 0..shards {
             // On an error the engine is dropped, which ends the shards that did open.
             opened.recv().map_err(|_| OpenError::Thread)??;
@@ -110,12 +105,6 @@ impl Engine {
     #[must_use]
     pub fn client(&self) -> Client {
         Client::new(self)
-    }
-
-    /// What a look at the disk found when the store was opened, and which way batches are made durable at first because of it.
-    #[must_use]
-    pub fn probe(&self) -> Option<Probe> {
-        self.probe
     }
 
     /// The numbers of all shards.
@@ -159,7 +148,6 @@ struct Start {
     first: Superblock,
     shard: usize,
     settings: Settings,
-    ways: Ways,
     pin: bool,
     bell: Arc<Bell>,
     ready: Sender<Result<(), OpenError>>,
@@ -187,7 +175,6 @@ impl Start {
             return Err(OpenError::ShardMissing { dir: self.dir.clone() });
         }
         let mut disk = RingDisk::open(&self.dir, self.bell.clone())?;
-        disk.prefer(self.ways);
         let superblock = store::superblock(&mut disk).map_err(|error| explain(&self.dir, error))?;
         let expected = Superblock { check: superblock.check, shard: self.shard as u32, ..self.first };
         if superblock != expected {

@@ -115,6 +115,12 @@ pub const RETIRED_SHARE: u64 = 2;
 pub const CHECKPOINT_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Checkpoints and recovery move bytes in chunks of this size.
 pub const CHUNK: usize = 1024 * 1024;
+/// Chunks that recovery has on their way to it, or before it, at once.
+pub const CHUNKS_AHEAD: usize = 4;
+/// Positions of about so many objects of a log say how an empty index is cut into arcs before it is replayed.
+pub const POSITIONS_SAMPLED: usize = 4096;
+/// Heads of segments that recovery reads at once.
+pub const HEADS_AHEAD: usize = 64;
 /// An arc of the index with this many objects is split in two; rebuilding one takes a few milliseconds.
 pub const ARC_OBJECTS_MAX: usize = 48 * 1024;
 /// So many entries appended since the last run are written as a run; each takes about 130 bytes of memory until then.
@@ -181,7 +187,8 @@ const _: () = assert!(LEASES_PER_REQUEST * 20 < VALUE_BYTES_MAX, "a lease record
 const _: () = assert!(2 * MAPPED_SEGMENTS_MAX < 65_530);
 const _: () = assert!(WARMING_IN_FLIGHT < READS_IN_FLIGHT, "reads that bring pages in leave room for others");
 const _: () = assert!(CHUNK.is_multiple_of(BLOCK) && (CHUNK / BLOCK).is_power_of_two());
-const _: () = assert!(CHUNK <= READ_POOL_BYTES);
+const _: () = assert!(CHUNKS_AHEAD * CHUNK <= READ_POOL_BYTES);
+const _: () = assert!(HEADS_AHEAD <= READS_IN_FLIGHT && CHUNKS_AHEAD <= HEADS_AHEAD);
 const _: () = assert!(WARMED_BY_SHARD < CHUNK && SMALL_VALUE <= WARMED_BY_SHARD);
 const _: () = assert!(MAIL_PER_TURN <= MAILBOX);
 const _: () = assert!(MAIL_PER_SEAT <= MAIL_PER_TURN);

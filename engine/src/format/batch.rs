@@ -175,7 +175,8 @@ impl BatchView<'_> {
     }
 }
 
-/// Reads the batch at `offset` of a whole segment's bytes. The caller compares the chain with what it should be.
+/// Reads the batch at `offset` of a whole segment's bytes.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_batch<'a>(segment: &'a [u8], at: Place, identity: &Identity) -> Result<BatchView<'a>, Damage> {
     let bytes = segment.get(at.offset as usize..).ok_or(Damage::Short)?;
     read_batch_alone(bytes, at, identity)
@@ -192,7 +193,7 @@ pub(crate) fn batch_ahead(bytes: &[u8], at: Place, identity: &Identity) -> Resul
     if ours { Ok((header, batch_bytes(header.body_bytes as usize))) } else { Err(Damage::Elsewhere) }
 }
 
-/// Reads the batch at the start of `bytes`, which lie at `at`.
+/// Reads the batch at the start of `bytes`, which lie at `at`. The caller compares the chain with what it should be.
 pub(crate) fn read_batch_alone<'a>(bytes: &'a [u8], at: Place, identity: &Identity) -> Result<BatchView<'a>, Damage> {
     let (header, _) = batch_ahead(bytes, at, identity)?;
     let body_end = BatchHeader::SIZE + header.body_bytes as usize;
@@ -229,6 +230,8 @@ fn read_records<'a>(
     identity: &Identity,
 ) -> Result<(), Damage> {
     let mut at = 0;
+    // Its own account, but not more than can be there.
+    view.records.reserve_exact((view.header.records as usize).min(body.len() / RecordHeader::SIZE));
     for _ in 0..view.header.records {
         let bytes = body.get(at..).ok_or(Damage::Short)?;
         link.add(bytes.get(..RecordHeader::SIZE).ok_or(Damage::Short)?);

@@ -1,24 +1,26 @@
 //! Which way of making batches durable is the faster one now, learnt from the batches themselves.
 //!
-//! The look at the disk when a store is opened (`probe`) sees the machine at rest. At work it is different: what is left to do
+//! Which way wins depends on the device, the file system and the kernel (decision 0006), and on the moment: what is left to do
 //! behind a write with RWF_DSYNC is done by a worker of the kernel that is bound to one processor, and while that one is
 //! busy, with our own threads or with others', the worker waits for the scheduler: up to some milliseconds, where the
 //! device needs a tenth of one. An fdatasync runs on a worker that any processor takes, and costs a little more when all are
-//! idle. So every batch is timed, most go the way that has been faster lately, and one in [`LOOK_EVERY`] goes the other way, to see
-//! whether that still holds.
+//! idle. So every batch is timed. The first ones go both ways by turns; from then on most go the way that has been faster
+//! lately, and one in [`LOOK_EVERY`] goes the other way, to see whether that still holds. Nothing is tried out when a store is
+//! opened: that would keep its first readers waiting, and see the machine at rest.
 
 use super::ceiling::Sync;
-use super::probe::{Ways, is_large};
 use std::time::Duration;
 
+/// So many batches go each way before one is believed to be faster.
+const FIRST_LOOKS: u32 = 8;
 /// One batch in so many goes the way that has been slower.
 const LOOK_EVERY: u32 = 64;
-/// A new time counts for so much of what is believed: 1 / 8.
+/// A new time counts for so much of what is believed: 1 / 8, once there have been as many.
 const WEIGHT: u32 = 8;
 /// A longer time counts as this: a device that stalls says nothing about the ways.
 const LONGEST: Duration = Duration::from_millis(10);
-/// Times of large batches are compared as if they were of this size.
-const STANDARD: usize = 64 * 1024;
+/// From this size on a batch counts as large.
+const LARGE_FROM: usize = 64 * 1024;
 
 /// What has been learnt, for small batches and for large ones.
 #[derive(Debug, Default)]
@@ -30,51 +32,99 @@ pub(super) struct Habits {
 /// What has been learnt about batches of one sort.
 #[derive(Debug, Default)]
 struct Habit {
-    /// How long a batch took lately with RWF_DSYNC and with fdatasync, once there was one.
-    times: [Option<Duration>; 2],
+    with_write: Times,
+    after_write: Times,
     /// Batches since the other way was looked at.
     since_look: u32,
 }
 
+/// How one way has done.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// Batches that were sent this way, until there are enough.
+    sent: u32,
+    /// Batches whose time is known, until there are enough.
+    seen: u32,
+    /// How long one took lately.
+    believed: Duration,
+}
+
 impl Habits {
-    /// The way of the next batch of so many bytes. `first` is believed until both ways have been seen.
-    pub(super) fn choose(&mut self, bytes: usize, first: Ways) -> Sync {
-        self.of(bytes).choose(first.of(bytes))
+    /// The way of the next batch of so many bytes.
+    pub(super) fn choose(&mut self, bytes: usize) -> Sync {
+        self.of(bytes).choose()
     }
 
     /// A batch of so many bytes took so long this way.
     pub(super) fn learn(&mut self, bytes: usize, way: Sync, took: Duration) {
-        let standard = if is_large(bytes) { took.mul_f64(STANDARD as f64 / bytes as f64) } else { took };
-        self.of(bytes).learn(way, standard);
+        // Times of large batches are compared as if they were all of one size.
+        let is_large = bytes >= LARGE_FROM;
+        let standard = if is_large { took.mul_f64(LARGE_FROM as f64 / bytes as f64) } else { took };
+        self.of(bytes).times(way).learn(standard);
     }
 
     fn of(&mut self, bytes: usize) -> &mut Habit {
-        if is_large(bytes) { &mut self.large } else { &mut self.small }
+        if bytes >= LARGE_FROM { &mut self.large } else { &mut self.small }
+    }
+
+    /// Habits that were learnt elsewhere: all batches but a few go this way.
+    #[cfg(test)]
+    pub(super) fn settled(way: Sync) -> Habits {
+        let settled = || {
+            let mut habit = Habit::default();
+            for _ in 0..FIRST_LOOKS {
+                habit.times(way).learn(Duration::ZERO);
+                habit.times(other(way)).learn(LONGEST);
+            }
+            (habit.with_write.sent, habit.after_write.sent) = (FIRST_LOOKS, FIRST_LOOKS);
+            habit
+        };
+        Habits { small: settled(), large: settled() }
     }
 }
 
 impl Habit {
-    fn choose(&mut self, first: Sync) -> Sync {
-        let faster = match self.times {
-            [Some(with), Some(after)] if with <= after => Sync::WithWrite,
-            [Some(_), Some(_)] => Sync::AfterWrite,
-            _ => first,
+    fn choose(&mut self) -> Sync {
+        let (with, after) = (self.with_write, self.after_write);
+        let way = if with.sent.min(after.sent) < FIRST_LOOKS {
+            if with.sent <= after.sent { Sync::WithWrite } else { Sync::AfterWrite }
+        } else {
+            let faster = if with.believed <= after.believed { Sync::WithWrite } else { Sync::AfterWrite };
+            self.since_look = (self.since_look + 1) % LOOK_EVERY;
+            if self.since_look == 0 { other(faster) } else { faster }
         };
-        self.since_look += 1;
-        if self.since_look < LOOK_EVERY {
-            return faster;
-        }
-        self.since_look = 0;
-        match faster {
-            Sync::WithWrite => Sync::AfterWrite,
-            Sync::AfterWrite => Sync::WithWrite,
-        }
+        let times = self.times(way);
+        times.sent = (times.sent + 1).min(FIRST_LOOKS);
+        way
     }
 
-    fn learn(&mut self, way: Sync, took: Duration) {
-        let believed = &mut self.times[usize::from(way == Sync::AfterWrite)];
-        let took = took.min(LONGEST);
-        *believed = Some(believed.map_or(took, |before| (before * (WEIGHT - 1) + took) / WEIGHT));
+    fn times(&mut self, way: Sync) -> &mut Times {
+        match way {
+            Sync::WithWrite => &mut self.with_write,
+            Sync::AfterWrite => &mut self.after_write,
+        }
+    }
+}
+
+impl Default for Times {
+    /// A way on which nothing has succeeded yet is believed to be slow.
+    fn default() -> Times {
+        Times { sent: 0, seen: 0, believed: LONGEST }
+    }
+}
+
+impl Times {
+    /// The mean of the first few, then a mean in which the past fades.
+    fn learn(&mut self, took: Duration) {
+        self.seen = (self.seen + 1).min(WEIGHT);
+        self.believed = (self.believed * (self.seen - 1) + took.min(LONGEST)) / self.seen;
+    }
+}
+
+fn other(way: Sync) -> Sync {
+    match way {
+        Sync::WithWrite => Sync::AfterWrite,
+        Sync::AfterWrite => Sync::WithWrite,
     }
 }
 
@@ -86,7 +136,7 @@ mod tests {
     fn run(habits: &mut Habits, bytes: usize, micros: [u64; 2], count: usize) -> (Sync, usize) {
         let mut chosen = [0; 2];
         for _ in 0..count {
-            let way = habits.choose(bytes, Ways::default());
+            let way = habits.choose(bytes);
             chosen[usize::from(way == Sync::AfterWrite)] += 1;
             let took = micros[usize::from(way == Sync::AfterWrite)];
             habits.learn(bytes, way, Duration::from_micros(took));
@@ -101,7 +151,8 @@ mod tests {
         let mut habits = Habits::default();
         let rare = |count: usize| count / LOOK_EVERY as usize + 1;
         let (way, others) = run(&mut habits, 4096, [50, 70], 1000);
-        assert!(way == Sync::WithWrite && others <= rare(1000), "{others}");
+        let first = FIRST_LOOKS as usize;
+        assert!(way == Sync::WithWrite && (first..=first + rare(1000)).contains(&others), "{others}");
         let (way, others) = run(&mut habits, 4096, [3000, 70], 1000);
         assert!(
             way == Sync::AfterWrite && others <= rare(1000) + 2,

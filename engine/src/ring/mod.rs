@@ -10,7 +10,6 @@
 //! file (`handle`).
 
 pub mod ceiling;
-pub mod probe;
 
 mod fault;
 mod habit;
@@ -32,7 +31,6 @@ use habit::Habits;
 use handle::Handle;
 use io_uring::{IoUring, opcode, squeue, types};
 use mapping::{Mapping, Pinned};
-use probe::Ways;
 use read::{Reading, Reads};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
@@ -65,8 +63,7 @@ pub struct RingDisk {
     bell_armed: bool,
     /// Made when the first batch is. Behind `ring`, which is closed first.
     memory: Option<Memory>,
-    /// How batches are made durable: as the probe says at first, then as they have shown themselves.
-    ways: Ways,
+    /// How batches are made durable.
     habits: Habits,
     reads: Reads,
     /// Mappings let go of while somebody held bytes of them.
@@ -109,7 +106,6 @@ impl RingDisk {
             bell,
             bell_armed: false,
             memory: None,
-            ways: Ways::default(),
             habits: Habits::default(),
             reads: Reads::new(),
             pinned: Vec::new(),

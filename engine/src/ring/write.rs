@@ -7,7 +7,6 @@
 //! through the cache.
 
 use super::ceiling::Sync;
-use super::probe::Ways;
 use super::{Flight, RingDisk, errno};
 use crate::disk::{Buffer, DiskError, Outcome, Pool, Token};
 use crate::limits::{BATCH_BUFFERS, BLOCK};
@@ -104,14 +103,9 @@ impl Memory {
 }
 
 impl RingDisk {
-    /// How batches are made durable until they have shown which way is faster.
-    pub fn prefer(&mut self, ways: Ways) {
-        self.ways = ways;
-    }
-
     pub(super) fn start_write(&mut self, mut writing: Writing) {
         let registered = self.memory.as_ref().and_then(|memory| memory.index_of(&writing.bytes));
-        if !writing.durable || self.habits.choose(writing.bytes.len(), self.ways) == Sync::WithWrite {
+        if !writing.durable || self.habits.choose(writing.bytes.len()) == Sync::WithWrite {
             writing.linked = None;
             return self.launch(Flight::Write(writing), |flight| match flight {
                 Flight::Write(writing) => writing.entry(registered),
@@ -181,6 +175,7 @@ mod tests {
     use super::*;
     use crate::disk::{Disk, FileName, Operation};
     use crate::ring::Bell;
+    use crate::ring::habit::Habits;
 
     fn run(disk: &mut RingDisk, operation: Operation) -> Result<Outcome, DiskError> {
         disk.submit(Token(7), operation);
@@ -200,7 +195,7 @@ mod tests {
         let file = FileName::Segment(1);
         for way in [Sync::WithWrite, Sync::AfterWrite] {
             let mut disk = RingDisk::open(dir.path(), Arc::new(Bell::new().unwrap())).unwrap();
-            disk.prefer(Ways::always(way));
+            disk.habits = Habits::settled(way);
             run(&mut disk, Operation::Create { file }).unwrap();
             let mut pooled = disk.buffer(BLOCK);
             pooled.extend(&[1; 2 * BLOCK]);
@@ -226,14 +221,5 @@ mod tests {
             assert!(run(&mut disk, beyond).is_err(), "{way:?}");
             assert!(run(&mut disk, Operation::Sync { file }).is_ok(), "{way:?}: the ring goes on");
         }
-    }
-
-    /// Goal: a look at the disk leaves nothing behind, also where one was cut short before.
-    #[test]
-    fn a_probe_leaves_nothing_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("ceiling"), [1; 10_000]).unwrap();
-        println!("{}", crate::ring::probe::Probe::of(dir.path()).unwrap());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

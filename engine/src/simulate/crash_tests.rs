@@ -4,6 +4,12 @@
 //! Method: random operations beside a map (`model`) on the simulated disk, with the power failing at random points, also
 //! during recovery, cleaning and checkpoints. Each campaign has a control: the same checker must catch a planted defect.
 //! Seeds are printed on failure; `EPOST_CRASH_SEED` sets the first, `EPOST_CRASH_ROUNDS` how many.
+//!
+//! What is asked of scrub: after a pass no reader finds damage. It is asked as long as every live object has its name in the
+//! index, for a record that has lost its header is named by nothing else. A page of a run that the disk has lost takes names
+//! with it, and once a merge has passed over it, no opening can tell any more (decision 0005, "What is not seen"). So the
+//! campaign remembers damage of runs from one life to the next, and does not judge scrub behind it. That this is the whole
+//! reason for doing so is tested apart, on a store that has lost one page and one that has not: see `store/scrub_tests.rs`.
 
 use super::{Activity, Coverage, Plan, run};
 use crate::sim_disk::Faults;
@@ -95,15 +101,22 @@ fn scrub_finds_rot_before_readers_do() {
     let plan = Plan { rot: 6, disk_may_lose: true, scrub_first: true, ..Plan::CRASHES };
     let covered = campaign(80, plan);
     assert!(covered.found_by_scrub > 50 && covered.scrubs_judged > 150, "{covered:?}");
-    let faults = Faults { lost_write: 10, misdirected_write: 10, ..Faults::default() };
-    let covered = campaign(40, Plan { faults, ..plan });
-    assert!(covered.found_by_scrub > 50 && covered.scrubs_judged > 50, "{covered:?}");
+    let lossy = Plan { faults: LOSING_WRITES, ..plan };
+    let covered = campaign(240, lossy);
+    assert!(covered.found_by_scrub > 300 && covered.scrubs_judged > 300, "{covered:?}");
+    // Seeds at which a merge takes a damaged page of a run away, and what it named rots in a later life.
+    for seed in [1015, 3395, 3433, 4065] {
+        assert_eq!(run(seed, lossy).map(|_| ()), Ok(()));
+    }
 }
+
+const LOSING_WRITES: Faults = Faults { lost_write: 10, misdirected_write: 10, ..Plan::CRASHES.faults };
 
 #[test]
 fn control_a_scrub_that_looks_away_is_caught() {
     let plan = Plan { flaw: Flaw::ScrubLooksAway, rot: 6, disk_may_lose: true, scrub_first: true, ..Plan::CRASHES };
     assert!(caught(30, plan) > 0);
+    assert!(caught(30, Plan { faults: LOSING_WRITES, ..plan }) > 0);
 }
 
 #[test]

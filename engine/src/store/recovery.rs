@@ -1,8 +1,8 @@
 //! Making a store, and putting it together again after it was closed, killed, or lost power.
 //!
 //! The state is the newest sound checkpoint plus the batches of the log behind it, in order. All that is written behind a
-//! checkpoint lies in segments that were open then or opened later; those are read whole, and a batch counts only if its
-//! header, link and payloads fit. What is found beyond the end is judged like this:
+//! checkpoint lies in segments that were open then or opened later; those are read (`scanning`), and a batch counts only if
+//! its header, link and payloads fit. What is found beyond the end is judged like this:
 //!
 //! - *Abandoned batches.* A segment's header names its era: with which batch it began, and with which generation of
 //!   segments. Batches with that number or a higher one in segments of a lower generation were given up before, and are
@@ -15,8 +15,13 @@
 //!
 //! Recovery changes nothing on disk, so it can be cut short anywhere and begun again.
 
+mod reading;
+mod scanning;
+#[cfg(test)]
+mod tests;
+
 use super::apply::Unsettled;
-use super::arcs::codec::ExpiryRow;
+use super::arcs::hash::position;
 use super::arcs::{self, Index};
 use super::log::{Log, Tail};
 use super::punching::Holes;
@@ -26,18 +31,18 @@ use super::scrub::Scrub;
 use super::segments::{self, Segment, Segments, Spare, State};
 use super::upkeep::Upkeep;
 use super::{Settings, Store};
-use crate::disk::{Disk, DiskError, FileName, Operation, Outcome, Token};
-use crate::format::batch::{BatchView, read_batch};
+use crate::disk::{Disk, DiskError, FileName, Operation};
 use crate::format::checkpoint::{Checkpoint, CheckpointHeader};
-use crate::format::record::{Action, LeaseRow, Place, RecordHeader};
+use crate::format::record::{Action, RecordHeader};
 use crate::format::run::{PAGE, Run, RunEntry};
-use crate::format::segment::{Era, SegmentHeader};
+use crate::format::segment::Era;
 use crate::format::superblock::Superblock;
 use crate::format::{Damage, Identity};
 use crate::limits;
 use crate::stats::Stats;
 use bytes::Bytes;
-use rkyv::util::AlignedVec;
+use reading::{list, read, read_whole, run};
+use scanning::{Found, Rows, Scanned, ScannedSegment};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// Why a shard could not be made or opened.
@@ -113,52 +118,16 @@ pub fn open<D: Disk>(mut disk: D, settings: Settings) -> Result<Store<D>, StoreE
     let (checkpoint, upkeep) = newest_checkpoint(&mut disk, &files, &identity)?;
     let runs = checkpoint.runs.clone();
     let mut recovery = Recovery::begin(identity, checkpoint, &settings);
-    for (file, length) in &files {
-        // A higher number cannot be ours: a record has no room for it.
-        if let FileName::Segment(number) = file
-            && *number <= limits::SEGMENT_NUMBER_MAX
-        {
-            recovery.scan_segment(&mut disk, *number, *length)?;
-        }
-    }
+    recovery.scan_segments(&mut disk, &segments_of(&files))?;
     #[cfg(test)]
     {
         recovery.unchained = settings.flaw == super::Flaw::Unchained;
     }
+    recovery.make_room();
     recovery.find_segments();
     recovery.replay();
     let run_files = recovery.adopt_runs(&mut disk, &files, &runs)?;
     Ok(recovery.into_store(disk, superblock.tick_s, settings, upkeep, run_files))
-}
-
-/// What replay needs of a batch: not its payloads.
-struct Scanned {
-    chain_before: u64,
-    chain: u64,
-    segment: u32,
-    generation: u32,
-    damaged: u32,
-    records: Vec<(RecordHeader, Rows)>,
-}
-
-/// What replay needs of a payload.
-enum Rows {
-    None,
-    Leases(Vec<LeaseRow>),
-    Expired(Vec<ExpiryRow>),
-}
-
-struct ScannedSegment {
-    number: u32,
-    generation: u32,
-    era: Era,
-    batches: BTreeMap<u64, Scanned>,
-}
-
-struct Found {
-    generation: u32,
-    allocated: u32,
-    last_sequence: u64,
 }
 
 struct Recovery {
@@ -167,11 +136,16 @@ struct Recovery {
     found: BTreeMap<u32, Found>,
     /// Segments of the checkpoint: generation and last batch.
     known: BTreeMap<u32, (u32, u64)>,
+    /// Where in a segment the last record begins that the checkpoint's index points to: all before it is of batches that are in
+    /// the checkpoint.
+    last_records: BTreeMap<u16, u32>,
     scanned: Vec<ScannedSegment>,
     /// Segments that stay until the next checkpoint although nothing in them is live, so that every opening finds the same: those
     /// the checkpoint names, those whose header makes batches void that are still on the disk, and those whose batches prove
     /// that earlier ones were acknowledged.
     kept: BTreeSet<u32>,
+    /// What replay has put into the index, for the recents.
+    entries: Vec<RunEntry>,
     sequence: u64,
     chain: u64,
     swept_s: Option<u64>,
@@ -203,11 +177,13 @@ impl Recovery {
         let known = segments.iter().map(|row| (u32::from(row.segment), (row.generation, row.last_sequence)));
         Recovery {
             identity,
+            last_records: index.last_records(),
             index,
             found: BTreeMap::new(),
             known: known.collect(),
             scanned: Vec::new(),
             kept: segments.iter().map(|row| u32::from(row.segment)).collect(),
+            entries: Vec::new(),
             sequence: moment.sequence,
             chain: moment.chain,
             swept_s: moment.swept_s,
@@ -222,58 +198,18 @@ impl Recovery {
         }
     }
 
-    /// Looks at one segment's header, and reads the segment if it may hold batches behind the checkpoint.
-    fn scan_segment<D: Disk>(&mut self, disk: &mut D, number: u32, length: u64) -> Result<(), StoreError> {
-        let allocated = u32::try_from(length).unwrap_or(u32::MAX);
-        let blocks = match run_read(disk, segments::file(number), 0, 2 * limits::BLOCK) {
-            Ok(blocks) => blocks,
-            Err(DiskError::NotFound) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let header = SegmentHeader::from_block(&blocks, &self.identity, number).ok();
-        // The first batch may be there although the header that went out with it is not.
-        for generation in generations_in(&blocks, number, &self.identity) {
-            self.generation_next = self.generation_next.max(generation.saturating_add(1));
+    /// An index without entries is made as large as the log asks for.
+    fn make_room(&mut self) {
+        if self.index.len() > 0 {
+            return;
         }
-        let known = self.known.get(&number).copied();
-        // Sealed before the checkpoint, and still the same: nothing in it is new.
-        if let Some((generation, last_sequence)) = known
-            && last_sequence <= self.sequence
-            && header.is_none_or(|header| header.generation <= generation)
-        {
-            let found = Found { generation, allocated, last_sequence };
-            self.found.insert(number, found);
-            return Ok(());
-        }
-        // Freed or given up before the checkpoint, and not opened since: a recycled file never written again, or one whose
-        // removal was not durable. What made its last batches void may be gone.
-        if let Some(header) = header.filter(|header| known.is_none() && header.generation < self.generation_floor) {
-            self.found.insert(number, Found { generation: header.generation, allocated, last_sequence: 0 });
-            return Ok(());
-        }
-        // Whoever acts on what is read here must not see it vanish in the next power cut.
-        run(disk, Operation::Sync { file: segments::file(number) })?;
-        let bytes = read_whole(disk, segments::file(number), length)?;
-        let generations: Vec<u32> = match header {
-            Some(header) => vec![header.generation],
-            None => generations_in(&bytes, number, &self.identity),
-        };
-        let generation = generations.into_iter().max();
-        let is_behind = |generation: &u32| known.is_some() || *generation >= self.generation_floor;
-        let Some(generation) = generation.filter(is_behind) else {
-            // Nothing of it is behind the checkpoint, with a header or without.
-            let generation = generation.or(known.map(|(generation, _)| generation)).unwrap_or(0);
-            self.found.insert(number, Found { generation, allocated, last_sequence: 0 });
-            return Ok(());
-        };
-        let batches = scan_batches(&bytes, number, generation, &self.identity);
-        self.log_bytes += bytes.len() as u64;
-        // Without a header nothing is known to be void; the chain still tells what continues it.
-        let era = header.map_or(Era { sequence: u64::MAX, generation, class: 0 }, |header| header.era);
-        self.generation_next = self.generation_next.max(generation.saturating_add(1));
-        self.found.insert(number, Found { generation, allocated, last_sequence: 0 });
-        self.scanned.push(ScannedSegment { number, generation, era, batches });
-        Ok(())
+        let batches = self.scanned.iter().flat_map(|segment| segment.batches.range(self.sequence + 1..));
+        let records = batches.flat_map(|(_, batch)| &batch.records);
+        let puts = records.filter(|(header, _)| header.action == Action::Put);
+        let positions = puts.map(|(header, _)| position(&header.key()));
+        let entries = positions.clone().count();
+        let sampled = positions.step_by(entries / limits::POSITIONS_SAMPLED + 1).collect();
+        self.index = Index::with_room(self.index.settings(), entries, sampled);
     }
 
     /// Applies the batches behind the checkpoint, in order, up to the log's end.
@@ -295,7 +231,7 @@ impl Recovery {
                 self.skip(&mut log, next);
             } else {
                 self.kept.extend(log.values().map(|batch| batch.segment));
-                return;
+                return self.index.remember_all(&std::mem::take(&mut self.entries));
             }
         }
     }
@@ -372,9 +308,10 @@ impl Recovery {
             return;
         };
         let (key, version, length, generation) = (header.key(), header.version, header.length, header.generation);
+        let entry = RunEntry { key, version, locator, length, generation };
         // Rot may have hidden a removal of what lay here before.
-        if self.index.tick_of(&key, locator).is_none() {
-            self.index.insert(&RunEntry { key, version, locator, length, generation }, header.expiry);
+        if self.index.insert_replayed(&entry, header.expiry) {
+            self.entries.push(entry);
         }
     }
 
@@ -397,7 +334,7 @@ impl Recovery {
             let number = u32::from(*number);
             !self.known.get(&number).is_some_and(|(generation, _)| is_same(&number, *generation))
         };
-        let gone: BTreeSet<u16> = self.index.live_bytes().into_keys().filter(gone).collect();
+        let gone: BTreeSet<u16> = self.last_records.keys().copied().filter(gone).collect();
         if !gone.is_empty() {
             // Not counted as damage: what the log removes further on is among it.
             self.index.forget_segments(&gone);
@@ -468,7 +405,7 @@ impl Recovery {
             changes: VecDeque::new(),
             survivors: VecDeque::new(),
             pending: HashMap::new(),
-            token_next: FIRST_TOKEN + 1,
+            token_next: 0,
             unsettled: Unsettled::default(),
             waiting: BTreeMap::new(),
             readings: VecDeque::new(),
@@ -559,51 +496,14 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// All batches of a segment that fit, by number. A batch that does not fit is stepped over, a block at a time.
-fn scan_batches(bytes: &[u8], segment: u32, generation: u32, identity: &Identity) -> BTreeMap<u64, Scanned> {
-    let mut batches = BTreeMap::new();
-    let mut at = limits::BLOCK;
-    while at < bytes.len() {
-        let place = Place { segment, generation, offset: at as u32 };
-        match read_batch(bytes, place, identity) {
-            Ok(view) => {
-                at += view.len();
-                batches.insert(view.header.sequence, scanned(&view));
-            }
-            Err(_) => at += limits::BLOCK,
-        }
-    }
-    batches
-}
-
-fn scanned(view: &BatchView<'_>) -> Scanned {
-    let records = view.records.iter().map(|(header, payload)| {
-        let rows = match header.action {
-            Action::Lease => Rows::Leases(LeaseRow::all(payload).collect()),
-            Action::Expired => Rows::Expired(ExpiryRow::all(payload).collect()),
-            _ => Rows::None,
-        };
-        (*header, rows)
-    });
-    Scanned {
-        chain_before: view.header.chain_before,
-        chain: view.chain,
-        segment: view.header.segment,
-        generation: view.header.generation,
-        damaged: view.damaged,
-        records: records.collect(),
-    }
-}
-
-/// Generations of the batch headers in a segment whose own header is unreadable.
-fn generations_in(bytes: &[u8], segment: u32, identity: &Identity) -> Vec<u32> {
-    use crate::format::batch::BatchHeader;
-    let headers = bytes.chunks(limits::BLOCK).filter_map(|block| BatchHeader::open(block, identity.seed).ok());
-    headers
-        .filter(|header| header.store == identity.store && header.shard == identity.shard)
-        .filter(|header| header.segment == segment)
-        .map(|header| header.generation)
-        .collect()
+/// The segments among these files, by number.
+fn segments_of(files: &[(FileName, u64)]) -> Vec<(u32, u64)> {
+    let segment = |(file, length): &(FileName, u64)| match file {
+        // A higher number cannot be ours: a record has no room for it.
+        FileName::Segment(number) if *number <= limits::SEGMENT_NUMBER_MAX => Some((*number, *length)),
+        _ => None,
+    };
+    files.iter().filter_map(segment).collect()
 }
 
 fn newest_checkpoint<D: Disk>(
@@ -616,7 +516,7 @@ fn newest_checkpoint<D: Disk>(
     for (file, length) in files {
         let FileName::Checkpoint(slot) = file else { continue };
         slots[usize::from(*slot)] = Some(*length);
-        let block = run_read(disk, *file, 0, limits::BLOCK)?;
+        let block = read(disk, *file, 0, limits::BLOCK)?;
         if let Ok(header) = CheckpointHeader::of_file(&block, identity) {
             headers.push((*slot, *length, header));
         }
@@ -637,57 +537,12 @@ fn newest_checkpoint<D: Disk>(
 /// A run's header and fences.
 fn read_run<D: Disk>(disk: &mut D, identity: &Identity, number: u32) -> Result<Result<Run, Damage>, StoreError> {
     let file = FileName::Run(number);
-    let header = run_read(disk, file, 0, PAGE)?;
+    let header = read(disk, file, 0, PAGE)?;
     let mut run = match Run::read_header(&header, identity, number) {
         Ok(run) => run,
         Err(damage) => return Ok(Err(damage)),
     };
     let (offset, length) = run.fences_at();
-    let fences = run_read(disk, file, offset, length)?;
+    let fences = read(disk, file, offset, length)?;
     Ok(run.read_fences(&fences, identity).map(|()| run))
-}
-
-/// The token of operations during recovery: one at a time.
-const FIRST_TOKEN: u64 = 0;
-
-/// Performs one operation and waits for it.
-fn run<D: Disk>(disk: &mut D, operation: Operation) -> Result<Outcome, DiskError> {
-    disk.submit(Token(FIRST_TOKEN), operation);
-    loop {
-        if let Some(done) = disk.poll() {
-            assert_eq!(done.token, Token(FIRST_TOKEN), "one operation at a time");
-            return done.result;
-        }
-        disk.wait();
-    }
-}
-
-fn list<D: Disk>(disk: &mut D) -> Result<Vec<(FileName, u64)>, DiskError> {
-    match run(disk, Operation::List)? {
-        Outcome::Listed(files) => Ok(files),
-        Outcome::Done | Outcome::Read(_) => unreachable!("a list brings a list"),
-    }
-}
-
-fn run_read<D: Disk>(disk: &mut D, file: FileName, offset: u64, length: usize) -> Result<Bytes, DiskError> {
-    match run(disk, Operation::Read { file, offset, length, keep: false })? {
-        Outcome::Read(bytes) => Ok(bytes),
-        Outcome::Done | Outcome::Listed(_) => unreachable!("a read brings bytes"),
-    }
-}
-
-/// Reads a file of at most `length` bytes. A device error is an error: to take a sector that cannot be read *now* for the
-/// log's end would throw away what was acknowledged.
-fn read_whole<D: Disk>(disk: &mut D, file: FileName, length: u64) -> Result<AlignedVec, DiskError> {
-    let length = usize::try_from(length).unwrap_or(usize::MAX).min(limits::FILE_BYTES_MAX);
-    let mut bytes = AlignedVec::with_capacity(length);
-    while bytes.len() < length {
-        let wanted = limits::CHUNK.min(length - bytes.len());
-        let chunk = run_read(disk, file, bytes.len() as u64, wanted)?;
-        if chunk.is_empty() {
-            break;
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }

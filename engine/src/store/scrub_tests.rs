@@ -4,6 +4,7 @@
 
 use super::{Flaw, Settings, Store, create, open};
 use crate::disk::FileName;
+use crate::format::record::RecordHeader;
 use crate::format::run::PAGE;
 use crate::key::{Class, Key};
 use crate::request::{Request, Response};
@@ -162,6 +163,61 @@ fn rot_in_a_page_of_entries_is_found_after_an_opening_and_hides_its_entries_only
     let listed = listed(&mut store);
     let hidden = (0..OBJECTS).filter(|number| !listed.contains(&key(*number))).count();
     assert!((1..=crate::format::run::PAGE_ENTRIES).contains(&hidden), "{hidden} are not listed");
+}
+
+/// A store opened again after the oldest of its runs was merged away, with a page of entries damaged or without; and the objects
+/// that it does not list.
+fn merged(is_damaged: bool) -> (SimDisk, Store<SimDisk>, Vec<u64>) {
+    let (disk, mut store) = filled(Flaw::None);
+    let (number, _) = pages(&store)[0];
+    if is_damaged {
+        disk.rot(FileName::Run(number), PAGE as u64 * 8 + 777);
+    }
+    let others = OBJECTS..OBJECTS + 130;
+    let mut rounds = 0;
+    while store.index.runs().iter().any(|run| run.number == number) {
+        others.clone().for_each(|other| store.submit(2, put_of(other)));
+        settle(&mut store);
+        others.clone().for_each(|other| store.submit(3, Request::RemoveIfOlder { key: key(other), version: 1 }));
+        settle(&mut store);
+        rounds += 1;
+        assert!(rounds < 100, "{number} is not merged: {:?}", store.stats());
+    }
+    assert_eq!(store.stats().run_damage > 0, is_damaged, "the merge has met the page");
+    drop(store);
+    disk.kill();
+    let mut store = opened(&disk, Flaw::None);
+    let listed = listed(&mut store);
+    let unnamed = (0..OBJECTS).filter(|number| !listed.contains(&key(*number))).collect();
+    (disk, store, unnamed)
+}
+
+/// Damages the payload of an object, and returns how much damage of records is counted after a pass of scrub, and after a get.
+fn found_of(disk: &SimDisk, store: &mut Store<SimDisk>, number: u64) -> (u64, u64) {
+    let candidates: Vec<_> = store.index.candidates(&key(number)).collect();
+    let [(locator, _)] = candidates[..] else { panic!("{number} may lie at {candidates:?}") };
+    let payload = u64::from(locator.offset()) + RecordHeader::SIZE as u64;
+    disk.rot(FileName::Segment(u32::from(locator.segment())), payload * 8 + 3);
+    pass(store, &mut Chance::new(15));
+    let by_scrub = store.stats().corrupt;
+    assert_eq!(call(store, Request::Get { key: key(number) }), Response::Got(None), "{number}");
+    (by_scrub, store.stats().corrupt)
+}
+
+/// What a merge over a damaged page has left without a name is known to nobody after the next opening: it is served, scrub cannot
+/// drop it when it rots, and its reader does. The control is the same store without that page's damage, where scrub does.
+#[test]
+fn what_a_merge_has_lost_the_names_of_is_served_and_not_dropped_by_scrub() {
+    let (disk, mut store, unnamed) = merged(true);
+    assert!((1..=crate::format::run::PAGE_ENTRIES).contains(&unnamed.len()), "{unnamed:?}");
+    everything_is_served(&mut store);
+    assert_eq!(pass(&mut store, &mut Chance::new(13)), (0, 0), "nothing points to the missing names");
+    assert_eq!((store.stats().run_damage, store.stats().damaged_runs), (0, 0));
+    assert_eq!(found_of(&disk, &mut store, unnamed[0]), (0, 1));
+
+    let (disk, mut store, none) = merged(false);
+    assert!(none.is_empty(), "{none:?}");
+    assert_eq!(found_of(&disk, &mut store, unnamed[0]), (1, 1));
 }
 
 #[test]

@@ -34,8 +34,8 @@ pub(super) struct World {
     tag_next: u64,
     now: u64,
     value_next: u64,
-    /// Rot has taken records of the log before they were in a checkpoint, or pages of a run: the index may count as live what it
-    /// cannot name any more, and scrub learns from the index what should be where.
+    /// Rot has taken records of the log before they were in a checkpoint, or the disk pages of a run, in this life or in one
+    /// before: the index may count as live what it cannot name any more, and scrub learns from the index what should be where.
     index_is_damaged: bool,
 }
 
@@ -222,6 +222,8 @@ impl World {
             }
         }
         let stats = self.store().stats();
+        // A merge passes over a damaged page and takes its file away: no later life can see that names are missing.
+        self.index_is_damaged |= stats.run_damage > 0;
         let sound = !self.plan.is_faulty() && !self.plan.has_flaw();
         ensure!(!sound || stats.scrub_damaged == 0, "scrub found damage on a disk that does none");
         self.coverage.scrubbed += stats.scrubbed_bytes;

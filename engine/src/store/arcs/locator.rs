@@ -46,11 +46,24 @@ impl SizeClass {
 
     /// The class's size in bytes.
     pub(crate) fn bytes(self) -> u64 {
-        let class = u32::from(self.0);
-        let exponent = (class >> MANTISSA_BITS).saturating_sub(1);
-        u64::from((class - (exponent << MANTISSA_BITS)) << exponent) * u64::from(UNIT)
+        u64::from(SIZES[usize::from(self.0 & (CLASSES - 1))])
     }
 }
+
+/// How many classes there are.
+const CLASSES: u16 = 1 << CLASS_BITS;
+
+/// Their sizes, by class: looked up for every entry there is when a store is opened.
+static SIZES: [u32; CLASSES as usize] = {
+    let mut sizes = [0; CLASSES as usize];
+    let mut class = 0;
+    while class < CLASSES as u32 {
+        let exponent = (class >> MANTISSA_BITS).saturating_sub(1);
+        sizes[class as usize] = ((class - (exponent << MANTISSA_BITS)) << exponent) * UNIT;
+        class += 1;
+    }
+    sizes
+};
 
 /// Where a record lies and what its segment is charged for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -114,6 +114,23 @@ impl Index {
         Index::of_arcs(settings, vec![Arc::new(0, u64::MAX, table)])
     }
 
+    /// An empty index with arcs for so many entries at positions like these. What a log will bring is known before it is replayed;
+    /// an index that had to grow meanwhile would find no time to.
+    pub(crate) fn with_room(settings: Settings, entries: usize, mut positions: Vec<u64>) -> Index {
+        positions.sort_unstable();
+        let arcs = entries.div_ceil(settings.arc_objects_max / 2).max(1);
+        // An arc begins at 0, and at each part of the positions at most one.
+        let mut lows: Vec<u64> =
+            (1..arcs).filter_map(|arc| positions.get(arc * positions.len() / arcs)).copied().collect();
+        lows.retain(|low| *low > 0);
+        lows.dedup();
+        lows.insert(0, 0);
+        let highs = lows[1..].iter().map(|low| low - 1).chain([u64::MAX]);
+        let slots = rebuild::slots_for(entries.div_ceil(lows.len()), &settings);
+        let arcs = lows.iter().zip(highs).map(|(low, high)| Arc::new(*low, high, Table::new(slots, 0)));
+        Index::of_arcs(settings, arcs.collect())
+    }
+
     /// The index of a checkpoint: its arcs in any order, and its recents. Segments and runs are announced afterwards.
     pub(crate) fn restore(settings: Settings, mut arcs: Vec<Arc>, recents: &[RunEntry]) -> Result<Index, Damage> {
         arcs.sort_unstable_by_key(|arc| arc.low);
@@ -124,7 +141,7 @@ impl Index {
             return Err(Damage::Checksum);
         }
         let mut index = Index::of_arcs(settings, arcs);
-        recents.iter().for_each(|entry| index.recents.insert(entry));
+        index.recents.insert_all(recents);
         index.objects = index.arcs.iter().map(|arc| arc.table.len()).sum();
         index.misfits = index.arcs.iter().filter(|arc| rebuild::is_misfit(arc, &settings)).map(|arc| arc.low).collect();
         Ok(index)
@@ -264,13 +281,33 @@ impl Index {
     /// [`Index::has_room`] for what is to be decided.
     pub(crate) fn insert(&mut self, entry: &RunEntry, tick: u32) {
         self.assert_in_use(entry);
+        self.add(self.known(entry), tick);
+        self.remember(entry);
+    }
+
+    /// Adds an object that the log brings, unless it is there. The caller owes [`Index::remember_all`] before anybody asks for keys.
+    pub(crate) fn insert_replayed(&mut self, entry: &RunEntry, tick: u32) -> bool {
+        self.assert_in_use(entry);
         let known = self.known(entry);
+        let is_new = self.arc(known.position).table.tick_of(known.hash, known.locator).is_none();
+        if is_new {
+            self.add(known, tick);
+        }
+        is_new
+    }
+
+    /// Notes the keys of what was replayed, in its order. Some may have been removed again: what is alive the tables say.
+    pub(crate) fn remember_all(&mut self, replayed: &[RunEntry]) {
+        self.recents.insert_all(replayed);
+        self.sources_state += 1;
+    }
+
+    fn add(&mut self, known: Known, tick: u32) {
         let arc = self.change(known.position);
         arc.table.insert(known.hash, known.locator, tick);
         arc.count_in(known.element);
         arc.note(known);
         self.objects += 1;
-        self.remember(entry);
         self.measure(known.position);
     }
 
@@ -464,13 +501,31 @@ impl Index {
         self.arcs.iter().map(|arc| arc.table.stash.len()).sum()
     }
 
-    /// Live bytes of every segment, counted anew from the slots: what the store's own accounts must agree with.
+    /// Live bytes of every segment that an entry points into, counted anew from the slots: what the store's own accounts must
+    /// agree with. They are counted in a list by number, not in a map: every entry is looked at, while nobody is served yet.
     pub(crate) fn live_bytes(&self) -> BTreeMap<u16, u64> {
-        let mut live = BTreeMap::new();
-        for (locator, _) in self.arcs.iter().flat_map(|arc| arc.table.iter()) {
-            *live.entry(locator.segment()).or_insert(0) += locator.bytes();
+        let mut live = vec![(false, 0); usize::from(u16::MAX) + 1];
+        for arc in &self.arcs {
+            arc.table.locators().for_each(|locator| {
+                let (is_named, bytes) = &mut live[usize::from(locator.segment())];
+                *is_named = true;
+                *bytes += locator.bytes();
+            });
         }
-        live
+        let live = (0..=u16::MAX).zip(live);
+        live.filter(|(_, (is_named, _))| *is_named).map(|(segment, (_, bytes))| (segment, bytes)).collect()
+    }
+
+    /// Where in each segment that an entry points into the last record begins that any does.
+    pub(crate) fn last_records(&self) -> BTreeMap<u16, u32> {
+        let mut last = vec![None; usize::from(u16::MAX) + 1];
+        for arc in &self.arcs {
+            arc.table.locators().for_each(|locator| {
+                let last = &mut last[usize::from(locator.segment())];
+                *last = (*last).max(Some(locator.offset()));
+            });
+        }
+        (0..=u16::MAX).zip(last).filter_map(|(segment, offset)| Some((segment, offset?))).collect()
     }
 
     #[cfg(any(test, feature = "simulation"))]

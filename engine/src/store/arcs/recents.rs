@@ -8,6 +8,7 @@
 
 use crate::format::run::RunEntry;
 use crate::key::Key;
+use crate::store::arcs::hash::position;
 use crate::store::arcs::locator::Locator;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -49,6 +50,23 @@ impl Recents {
     pub(super) fn insert(&mut self, entry: &RunEntry) {
         let RunEntry { key, version, locator, length, generation } = *entry;
         self.open.insert(key, Recent { version, locator, length, generation });
+    }
+
+    /// Adds many entries, in the order they were appended in. They are sorted once, by numbers that say where they lie: finding
+    /// a place for each, or moving whole entries about, takes several times as long.
+    pub(super) fn insert_all(&mut self, entries: &[RunEntry]) {
+        let mut order: Vec<(u64, u32)> =
+            (0..).zip(entries).map(|(number, entry)| (position(&entry.key), number)).collect();
+        let entry = |number: u32| &entries[number as usize];
+        order.sort_unstable_by(|(a_position, a), (b_position, b)| {
+            a_position.cmp(b_position).then_with(|| entry(*a).key.cmp(&entry(*b).key)).then(a.cmp(b))
+        });
+        // Of two with one key the later stays, here and in what follows.
+        let recents = order.into_iter().map(|(_, number)| {
+            let RunEntry { key, version, locator, length, generation } = *entry(number);
+            (key, Recent { version, locator, length, generation })
+        });
+        self.open.append(&mut recents.collect());
     }
 
     /// The newest entry of this key, which may be dead.

@@ -3,7 +3,7 @@
 //! Three parallel arrays over buckets of sixteen slots, so that a look-up touches two lines of tags and a sweep reads leases
 //! only. A key has two buckets. An entry goes into the emptier one; when both are full, one of their entries is moved to
 //! *its* other bucket (which its tag alone tells, see [`super::hash`]); when that fails too, it goes to the stash. That
-//! fills the slots to 95 % with next to nothing in the stash.
+//! fills the slots to 95 % with next to nothing in the stash, and to the brim with some.
 //!
 //! A table does not know keys, only 16 bits of their hash. It can say "this key may lie there", never "this key is there";
 //! and it cannot grow by itself: growing is [`super::rebuild`]'s work.
@@ -22,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The lease of a slot whose end is in the far map, or that is empty. No sweep's bound exceeds it.
 pub(super) const FAR: u16 = u16::MAX;
+/// With no more than one slot in so many left, moving entries would seldom find a free one, and look for it long.
+const BRIM_SHARE: usize = 256;
 /// Ends below this many ticks past the base fit a slot.
 const SPAN: u32 = FAR as u32;
 
@@ -127,7 +129,10 @@ impl Table {
     pub(crate) fn insert(&mut self, hash: KeyHash, locator: Locator, tick: u32) {
         debug_assert!(self.tick_of(hash, locator).is_none(), "an entry is added once");
         let (first, second) = self.buckets(hash);
-        let target = self.emptier(first, second).or_else(|| self.make_room(first)).or_else(|| self.make_room(second));
+        let free = self.emptier(first, second);
+        let is_hopeless = free.is_none() && self.slots() - self.occupied as usize <= self.slots() / BRIM_SHARE;
+        let target =
+            if is_hopeless { None } else { free.or_else(|| self.make_room(first)).or_else(|| self.make_room(second)) };
         match target {
             Some(at) => self.fill(at, hash.tag(), locator, tick),
             None => {
@@ -220,6 +225,14 @@ impl Table {
         before - self.len()
     }
 
+    /// Where the records of all entries lie.
+    pub(crate) fn locators(&self) -> impl Iterator<Item = Locator> + '_ {
+        let slots = self.tags.as_flattened().iter().zip(self.locators.as_flattened());
+        let filled = slots.filter(|(tag, _)| **tag != 0).map(|(_, locator)| Locator::from_bytes(*locator));
+        filled.chain(self.stash.keys().map(|(_, locator)| *locator))
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
     /// All entries: locators and the ends of their leases.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Locator, u32)> + '_ {
         let slots = (0..self.tags.len()).flat_map(|bucket| (0..BUCKET).map(move |place| At { bucket, place }));

@@ -1,7 +1,7 @@
 //! Tests of the index, beside an ordered map of what should be there: a [`Life`] with tiny arcs, runs and tags changes both,
 //! and `comparing` holds them against each other.
 //!
-//! `lives` are random ones, with the `work` that takes time and is met by changes; `damage` and `bytes` are what a disk may give
+//! `lives` are random ones, with the `work` that takes time and is met by changes; `replaying` is what an opening does; `damage` and `bytes` are what a disk may give
 //! back; `table` is one table alone. What is not checked here: that records confirm candidates, and that what is on disk is
 //! durable; that is the store's.
 
@@ -9,6 +9,7 @@ mod bytes;
 mod comparing;
 mod damage;
 mod lives;
+mod replaying;
 mod table;
 mod work;
 
