@@ -224,30 +224,30 @@ fn claim_05_upkeep_hardly_grows_with_the_ring_to_4096() {
     upkeep_hardly_grows(256, 4_096);
 }
 
-/// The control: nodes that ping a share of the ring now and then.
+/// The control: nodes that ask a share of the ring for something now and then.
 #[test]
-fn claim_05_control_pinging_a_share_of_the_ring_grows() {
+fn claim_05_control_asking_a_share_of_the_ring_grows() {
     let rates = [64, 512].map(|count| {
         let ids = Founding::new(0xc05, count, Parameters::DEFAULT).ids();
-        let pings_many = move |world: &mut World<Overlay>, node: NodeIndex| {
+        let asks_many = move |world: &mut World<Overlay>, node: NodeIndex| {
             let everybody = ids.clone();
             world.corrupt(
                 node,
                 Box::new(move |action| match action {
                     Action::Send { to, message } if matches!(message.body, Body::LeafSet(_)) => {
-                        let ping = |(nth, id): (usize, &Id)| {
-                            let presence = net::wire::Presence { ready: true, epoch: 1, booted: 1 };
-                            let message = Message { request: nth as u64, body: Body::Ping(presence) };
-                            (id != &to).then(|| Action::Send { to: *id, message })
+                        let ask = |(nth, id): (usize, &Id)| {
+                            let body = Body::RowRequest(net::wire::RowRequest { row: 0 });
+                            (id != &to)
+                                .then_some(Action::Send { to: *id, message: Message { request: nth as u64, body } })
                         };
-                        let pings = everybody.iter().step_by(64).enumerate().filter_map(ping);
-                        pings.chain([Action::Send { to, message: message.clone() }]).collect()
+                        let questions = everybody.iter().step_by(64).enumerate().filter_map(ask);
+                        questions.chain([Action::Send { to, message: message.clone() }]).collect()
                     }
                     other => vec![other],
                 }),
             );
         };
-        at_rest(0xc05, count, pings_many).0
+        at_rest(0xc05, count, asks_many).0
     });
     println!("{rates:?} messages a node and second");
     assert!(rates[1] > 1.5 * rates[0], "the measure would not notice");

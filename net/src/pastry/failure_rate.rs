@@ -35,15 +35,14 @@ impl FailureRate {
         // As if one more were failing now: a calm beginning proves little.
         let failures = self.failures.len() as u64 + 1;
         let watched = now.saturating_sub(self.since).saturating_mul(followed as u64);
-        let through_table = hops(members).saturating_sub(1).max(1);
-        let period = watched.saturating_mul(2) / LOSS_TARGET / (failures * through_table);
+        let period = watched.saturating_mul(2 * 4) / LOSS_TARGET / (failures * quarters_of_hops(members));
         period.clamp(TABLE_PERIOD_MIN, TABLE_PERIOD_MAX)
     }
 }
 
-/// The logarithm of `members` to base 16, rounded up.
-fn hops(members: usize) -> u64 {
-    u64::from(members.max(2).next_power_of_two().trailing_zeros()).div_ceil(4)
+/// How many hops a message takes through tables, in quarters: log16 of `members` less the last hop.
+fn quarters_of_hops(members: usize) -> u64 {
+    u64::from(members.next_power_of_two().trailing_zeros()).saturating_sub(4).max(1)
 }
 
 #[cfg(test)]
@@ -58,7 +57,7 @@ mod tests {
     fn raw_loss(period: Micros, session: Micros, members: usize) -> f64 {
         let failed = period as f64 / session as f64;
         let dead = 1.0 - (1.0 - (-failed).exp()) / failed;
-        1.0 - (1.0 - dead).powi(hops(members) as i32 - 1)
+        1.0 - (1.0 - dead).powf((members as f64).log2() / 4.0 - 1.0)
     }
 
     #[test]
@@ -91,9 +90,9 @@ mod tests {
     }
 
     #[test]
-    fn hops_are_the_logarithm_rounded_up() {
-        for (members, expected) in [(1, 1), (16, 1), (17, 2), (256, 2), (257, 3), (4_096, 3), (10_000, 4)] {
-            assert_eq!(hops(members), expected, "{members} members");
+    fn hops_are_the_logarithm_less_one_and_never_none() {
+        for (members, expected) in [(0, 1), (1, 1), (16, 1), (32, 1), (256, 4), (257, 5), (4_096, 8), (10_000, 10)] {
+            assert_eq!(quarters_of_hops(members), expected, "{members} members");
         }
     }
 }

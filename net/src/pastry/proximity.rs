@@ -7,7 +7,8 @@
 //! ours; only whom that leaves a chance is pinged, and only a measured node replaces another. Rounds follow each other
 //! quickly at first and then ever more slowly, for most is gained at once.
 
-use super::{Join, Pastry};
+use super::Pastry;
+use super::join::Join;
 use crate::id::Id;
 use crate::limits::{MEASURES_PER_ROUND, ROWS_PAUSE_MAX, ROWS_PAUSE_MIN};
 use crate::machine::Micros;
@@ -63,7 +64,7 @@ impl Pastry {
     fn near_partner(&self, turn: &mut Turn<'_>, row: u8) -> Option<Id> {
         let me = turn.site.me;
         let near = self.leaf_set.members().into_iter().filter(|id| me.shared_digits(*id) >= usize::from(row));
-        let peers: Vec<Id> = self.table.from_row(row).chain(near).collect();
+        let peers: Vec<Id> = self.table.row_and_below(row).chain(near).collect();
         let mut draw = || peers.get((turn.site.random() % peers.len().max(1) as u64) as usize).copied();
         let far = |id: &Id| self.liveness.round_trip(*id).unwrap_or(Micros::MAX);
         [draw(), draw()].into_iter().flatten().min_by_key(far)

@@ -207,31 +207,40 @@ impl Pastry {
     /// Where a message goes from here.
     fn way(&self, turn: &mut Turn<'_>, route: &Route, tried: &[Id]) -> Way {
         let (me, target) = (turn.site.me, route.target);
-        // Whoever joins is not yet a hop, even if somebody already knows it.
-        let joiner = (route.purpose == Purpose::Join).then_some(route.origin);
-        if self.leaf_set.covers(target) {
-            let nearest = self.leaf_set.nearest(target, |id| Some(id) != joiner);
-            return if nearest == me { Way::Arrived } else { Way::To(nearest) };
-        }
-        if route.purpose == Purpose::Locate
+        let is_covered = self.leaf_set.covers(target);
+        if !is_covered
+            && route.purpose == Purpose::Locate
             && let Some(id) = self.direct_hop(turn, target, tried)
         {
             return Way::Straight(id);
         }
-        self.onward(me, target, |id| !tried.contains(id) && Some(*id) != joiner).map_or(Way::Nowhere, Way::To)
+        // Nobody within the leaf set is passed over for being silent. Whoever joins is not yet a hop, even if somebody
+        // already knows it.
+        let mut passed_over = if is_covered { Vec::new() } else { tried.to_vec() };
+        passed_over.extend((route.purpose == Purpose::Join).then_some(route.origin));
+        match self.next_hop(me, target, &passed_over) {
+            Some(id) => Way::To(id),
+            None if is_covered => Way::Arrived,
+            None => Way::Nowhere,
+        }
     }
 
-    /// Of those for whom `is_open` holds, the one to hand a message for `target` to, which is not within the leaf set.
-    fn onward(&self, me: Id, target: Id, is_open: impl Fn(&Id) -> bool) -> Option<Id> {
+    /// The next hop towards `target` by leaf set and table, passing over these; `None` if nobody is nearer.
+    fn next_hop(&self, me: Id, target: Id, passed_over: &[Id]) -> Option<Id> {
+        let is_open = |id: &Id| !passed_over.contains(id);
+        if self.leaf_set.covers(target) {
+            let nearest = self.leaf_set.nearest(target, |id| is_open(&id));
+            return (nearest != me).then_some(nearest);
+        }
         let shared = me.shared_digits(target);
         let near = self.leaf_set.sides().filter(|id| id.shared_digits(target) > shared);
-        let further = self.table.towards(target).into_iter().chain(near).filter(&is_open);
+        let onward = self.table.towards(target).into_iter().chain(near).filter(is_open);
         let distance = |id: &Id| (self.liveness.round_trip(*id).unwrap_or(Micros::MAX), *id);
-        if let Some(id) = further.min_by_key(distance) {
+        if let Some(id) = onward.min_by_key(distance) {
             return Some(id);
         }
-        let known =
-            || self.leaf_set.sides().chain(self.table.ids()).filter(&is_open).filter(|id| id.is_nearer(target, me));
+        let nearer = |id: &Id| is_open(id) && id.is_nearer(target, me);
+        let known = || self.leaf_set.sides().chain(self.table.ids()).filter(nearer);
         let sharing = known().filter(|id| id.shared_digits(target) >= shared);
         let nearest = sharing.min_by_key(|id| (id.distance(target), *id));
         // At the edge of what we know digits may stand in the way; whoever is nearer is still a step on.
@@ -272,15 +281,11 @@ impl Pastry {
 
     /// Where a message for `target` would go from here, passing over these; `None` if nobody else is left who is nearer.
     pub(crate) fn next_hop_towards(&self, me: Id, target: Id, tried: &[Id]) -> Option<Id> {
-        if self.leaf_set.covers(target) {
-            let nearest = self.leaf_set.nearest(target, |id| !tried.contains(&id));
-            return (nearest != me).then_some(nearest);
-        }
-        self.onward(me, target, |id| !tried.contains(id))
+        self.next_hop(me, target, tried)
     }
 
     /// Whether we are the root of `target`, as far as we know.
     pub(crate) fn is_root(&self, me: Id, target: Id) -> bool {
-        self.is_ready() && self.next_hop_towards(me, target, &[]).is_none()
+        self.is_ready() && self.next_hop(me, target, &[]).is_none()
     }
 }

@@ -78,7 +78,7 @@ impl RoutingTable {
     }
 
     /// Everybody in this row and those below it: they share at least so many digits with us.
-    pub(crate) fn from_row(&self, row: u8) -> impl Iterator<Item = Id> + '_ {
+    pub(crate) fn row_and_below(&self, row: u8) -> impl Iterator<Item = Id> + '_ {
         self.entries[self.before(row.min(ROWS_MAX as u8))..].iter().map(|entry| entry.id)
     }
 
