@@ -250,6 +250,7 @@ impl Scribe {
         let below = self.handover(turn, group, from, is_child);
         let it = self.groups.entry(group).or_insert_with(|| Group::new(me));
         if it.branch.is_above(from) {
+            self.change(group, |it| it.branch.remove(from));
             return refused;
         }
         if !below.is_empty() {

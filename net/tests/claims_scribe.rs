@@ -50,7 +50,7 @@ fn trees_and_routes(seed: u64, count: usize, children_max: usize) -> (Vec<(Edges
     }
     assert!(world.run_until(180 * SECOND, |world| leaf_set_faults(world, HALF) == 0), "no ring, seed {seed}");
     // Static: nobody comes or goes, and the tables have come to rest.
-    world.run_for(600 * SECOND);
+    world.run_for(300 * SECOND);
     let mut dice = Dice::new(seed);
     let recorded = record_routes(&mut world);
     let (mut trees, mut routes) = (Vec::new(), Vec::new());
@@ -266,12 +266,12 @@ fn largest_share(children_max: usize) -> f64 {
         subscribe(&mut world, group, &members);
         groups.push((group, members));
     }
-    world.run_for(10 * HEARTBEAT);
+    world.run_for(6 * HEARTBEAT);
     let borne: Vec<usize> = world.nodes().map(|node| world.machine(node).unwrap().status().group_children).collect();
     let (all, most) = (borne.iter().sum::<usize>(), borne.iter().copied().max().unwrap());
     let share = most as f64 * 100.0 / all as f64;
     println!("{all} edges, at most {most} on one node: {share:.2} %");
-    for (group, members) in groups.iter().step_by(37) {
+    for (group, members) in groups.iter().step_by(90) {
         let (from, payload) = (draw(&world, &mut dice, 1)[0], dice.bytes(10));
         let (_, copies) = publish(&mut world, from, *group, &payload);
         assert_eq!(copies, once_each(&world, members));

@@ -65,7 +65,10 @@ impl Scribe {
 
     /// Looks for a place by the route towards the group, passing over those tried.
     fn climb(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, group: Id, tried: Vec<Id>) {
-        match pastry.next_hop_towards(turn.site.me, group, &tried) {
+        if !pastry.is_ready() {
+            return; // Being ready begins all of this anew.
+        }
+        match pastry.next_hop_towards(turn.site.me, group, &tried).filter(|hop| !tried.contains(hop)) {
             Some(hop) if tried.len() < CLIMB_TRIES_MAX => self.ask(turn, group, hop, tried),
             None if tried.is_empty() => self.stand_at_root(turn, group),
             _ => self.rest(turn, group),
@@ -218,7 +221,7 @@ impl Scribe {
             self.children -= before - it.branch.child_count();
             if it.branch.parent().is_some_and(|parent| !keep(parent)) {
                 it.branch.detach();
-                if it.climb.as_ref().is_none_or(|climb| !keep(climb.to)) && pastry.is_ready() {
+                if it.climb.as_ref().is_none_or(|climb| !keep(climb.to)) {
                     self.climb(pastry, turn, group, Vec::new());
                 }
             }
