@@ -22,6 +22,7 @@ pub(crate) mod holders;
 mod insert;
 mod leases;
 mod lookup;
+mod promises;
 mod pulls;
 mod refresh;
 mod replica;
@@ -42,6 +43,7 @@ use bytes::Bytes;
 use insert::{Copying, Insertion};
 use leases::Agreements;
 use lookup::Lookup;
+use promises::Promises;
 use pulls::Pulls;
 use refresh::{Extending, Refreshing};
 use replica::Incoming;
@@ -78,7 +80,10 @@ enum Then {
         from: Id,
         value: Bytes,
         expiry: Seconds,
+        is_certain: bool,
     },
+    /// Whether the disk has anything at all.
+    FirstLook,
     WalkScan(Segment),
     DigestScan {
         from: Id,
@@ -126,6 +131,7 @@ pub(crate) struct Past {
     upkeep: Upkeep,
     pulls: Pulls,
     agreements: Agreements,
+    promises: Promises,
 }
 
 impl Past {
@@ -205,6 +211,7 @@ impl Past {
             Then::StorePut(incoming) => self.store_finished(turn, &incoming, &result),
             Then::FetchRead { from, request, key } => self.fetch_finished(pastry, turn, from, request, key, result),
             Then::Touched { extending, group } => self.extend_finished(turn, extending, group, &result),
+            Then::FirstLook => self.promises.disk_looked_at(&result),
             Then::WalkScan(segment) => self.walk_scanned(pastry, turn, segment, result),
             Then::DigestScan { from, request, digest } => {
                 self.digest_scanned(pastry, turn, from, request, &digest, result);
@@ -232,8 +239,8 @@ impl Past {
                 self.lookup_verified(pastry, turn, task, from, found, result);
             }
             Then::WriteVerified(task) => self.write_verified(pastry, turn, task, result),
-            Then::ReadVerified { task, from, value, expiry } => {
-                self.read_verified(turn, task, from, value, expiry, result);
+            Then::ReadVerified { task, from, value, expiry, is_certain } => {
+                self.read_verified(turn, task, from, value, expiry, is_certain, result);
             }
             Then::PullVerified { key, value, expiry } => self.pull_verified(turn, key, value, expiry, result),
             _ => {}

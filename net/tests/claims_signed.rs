@@ -335,3 +335,143 @@ fn a_new_holder_does_not_say_absent_before_comparing_notes() {
     assert!(replicated);
     assert_eq!(version_read(&mut world, new, key), Some(1));
 }
+
+/// Three of five holders are declared dead one after the other, and each that takes a place can reach the one holder that is
+/// behind and the other newcomers, but neither of the two left: so it copies the old head. Then everybody is cut off from the
+/// one that has the new one. Returns the version a reader is told, if any; and what it is told when the links are whole.
+fn three_joins_from_a_stale_holder(are_bold: bool) -> (Option<u64>, Option<u64>) {
+    let (founding, mut world) = ring(0x5113, 14, 5);
+    let owner = signer(13);
+    let key = key_of(&owner, Kind::Head);
+    assert!(matches!(put(&mut world, 0, key, head(&owner, 1, b"old")), Some(Reply::Stored { .. })));
+    world.run_for(SECOND);
+    let holders = replicas(&founding, &world, key);
+    let reader = world.nodes().find(|node| !holders.contains(node)).unwrap();
+    let [a, b, c, keeper, stale] = holders[..] else { panic!("five replicas") };
+    // The new head is acknowledged by four of five.
+    world.network().set_side(stale, 1);
+    assert!(matches!(put(&mut world, reader, key, head(&owner, 2, b"new")), Some(Reply::Stored { copies: 4 })));
+    world.kill(a);
+    world.kill(b);
+    world.kill(c);
+    world.network().set_side(keeper, 2);
+    world.network().set_side(stale, 0);
+    let mut amended = founding.clone();
+    let mut newcomers = Vec::new();
+    for dead in [a, b, c] {
+        let dead = world.id(dead);
+        amended = amended.amended(|ring| {
+            let (_, host) = ring.node_ids().find(|(id, _)| *id == dead).unwrap();
+            ring.members[host].state = MemberState::Dead;
+        });
+        let document = amended.document();
+        let adopters: Vec<NodeIndex> = world.nodes().filter(|node| world.is_alive(*node)).collect();
+        for node in adopters {
+            assert!(matches!(world.ask(node, Command::AdoptRing { document: document.clone() }), Some(Reply::Done)));
+        }
+        newcomers = replicas(&amended, &world, key);
+        newcomers.retain(|node| ![keeper, stale].contains(node));
+        world.run_for(240 * SECOND);
+    }
+    assert_eq!(newcomers.len(), 3);
+    for node in &newcomers {
+        assert_eq!(world.store(*node).get(&key).map(|stored| stored.version), Some(1), "it copied the old one");
+        if are_bold {
+            world.corrupt(*node, Box::new(bold));
+        }
+    }
+    let reader = world
+        .nodes()
+        .find(|node| world.is_alive(*node) && ![keeper, stale].contains(node) && !newcomers.contains(node));
+    let reader = reader.unwrap();
+    let parted = version_read(&mut world, reader, key);
+    world.network().set_side(keeper, 0);
+    world.run_for(900 * SECOND);
+    (parted, version_read(&mut world, reader, key))
+}
+
+/// A newcomer that takes what it has for the newest.
+fn bold(action: Action) -> Vec<Action> {
+    let Action::Send { to, mut message } = action else { return vec![action] };
+    if let Body::FetchAnswer(FetchAnswer { outcome }, _) = &mut message.body
+        && let FetchOutcome::Uncertain { version, expiry } = *outcome
+    {
+        *outcome = FetchOutcome::Found { version, expiry };
+    }
+    vec![Action::Send { to, message }]
+}
+
+#[test]
+fn claim_22_three_joins_in_a_row_lose_no_acknowledged_head() {
+    let (parted, whole) = three_joins_from_a_stale_holder(false);
+    assert_eq!(parted, None, "four that never heard of the new head are no quorum");
+    assert_eq!(whole, Some(2));
+}
+
+#[test]
+fn claim_22_control_newcomers_that_do_not_wait_lose_it() {
+    let (parted, _) = three_joins_from_a_stale_holder(true);
+    assert_eq!(parted, Some(1), "the acknowledged head is lost to this reader");
+}
+
+/// A ring document issued on one side of a partition reaches the other when it heals; a member that it adds gets its own
+/// ranges, and nobody else gets anything.
+#[test]
+fn a_ring_document_survives_a_partition_and_moves_what_it_must() {
+    let founding = Founding::new(0x5114, 31, Parameters::DEFAULT);
+    let (ids, newcomer) = (founding.ids(), 30);
+    let first = founding.amended(|ring| ring.members[newcomer].state = MemberState::Dead);
+    let mut world = World::new(0x5114, Weather::FAIR, founding.trust(), Parameters::DEFAULT.grace_s);
+    for id in &ids {
+        world.add(*id);
+    }
+    for (node, id) in ids.iter().enumerate().take(newcomer) {
+        world.start(node, first.overlay(*id, 1, Vec::new()));
+    }
+    world.run_for(60 * SECOND);
+    let mut keys = Vec::new();
+    let expiry = world.now() / SECOND + 86_400;
+    for nth in 0..300u32 {
+        let value = Bytes::from(nth.to_le_bytes().to_vec());
+        let key = Key::of(Kind::Content, &value);
+        assert!(matches!(world.ask(0, Command::Insert { key, value, expiry }), Some(Reply::Stored { .. })));
+        keys.push(key);
+    }
+    for of in 0..30 {
+        let owner = signer(of);
+        let key = key_of(&owner, Kind::Head);
+        assert!(matches!(put(&mut world, 0, key, head(&owner, 1, b"one")), Some(Reply::Stored { .. })));
+        keys.push(key);
+    }
+    world.run_for(10 * SECOND);
+    (0..newcomer).for_each(|node| world.network().set_side(node, (node % 2) as u8));
+    world.network().set_side(newcomer, 0);
+    world.run_for(5 * 60 * SECOND);
+    let second = first.amended(|ring| ring.members[newcomer].state = MemberState::Active);
+    assert!(matches!(world.ask(0, Command::AdoptRing { document: second.document() }), Some(Reply::Done)));
+    let epoch = |world: &World<Overlay>, node: NodeIndex| world.machine(node).unwrap().status().epoch;
+    world.run_for(3 * 60 * SECOND);
+    assert!((0..newcomer).all(|node| epoch(&world, node) == if node % 2 == 0 { 3 } else { 2 }), "as far as it reaches");
+    let holders = |world: &World<Overlay>, key: &Key| -> BTreeSet<NodeIndex> {
+        world.nodes().filter(|node| world.store(*node).get(key).is_some()).collect()
+    };
+    (0..newcomer).for_each(|node| world.network().set_side(node, 0));
+    let is_known = world.run_until(15 * 60 * SECOND, |world| (0..newcomer).all(|node| epoch(world, node) == 3));
+    assert!(is_known);
+    world.run_for(30 * 60 * SECOND);
+    let before: Vec<BTreeSet<NodeIndex>> = keys.iter().map(|key| holders(&world, key)).collect();
+    let replicated = world.metric(net::machine::Metric::Replicated);
+    world.start(newcomer, second.overlay(ids[newcomer], 2, Vec::new()));
+    world.run_for(30 * 60 * SECOND);
+    let mut due = 0;
+    for (key, before) in keys.iter().zip(before) {
+        let count = if key.kind == Kind::Head { 5 } else { 3 };
+        let is_due = second.ring.eligible(key.placement(), count).contains(&ids[newcomer]);
+        let gained: Vec<NodeIndex> = holders(&world, key).difference(&before).copied().collect();
+        assert_eq!(gained, if is_due { vec![newcomer] } else { vec![] });
+        due += u64::from(is_due);
+    }
+    println!("{due} of {} objects moved to the new member", keys.len());
+    assert!(due > 10);
+    assert_eq!(world.metric(net::machine::Metric::Replicated) - replicated, due);
+}

@@ -55,7 +55,8 @@ fn message(which: usize, dice: &mut Dice) -> (&'static str, Message) {
                 1 => FetchOutcome::Absent,
                 2 => FetchOutcome::Unknown,
                 3 => FetchOutcome::Failed,
-                _ => FetchOutcome::WrongScope(dice.roll()),
+                4 => FetchOutcome::WrongScope(dice.roll()),
+                _ => FetchOutcome::Uncertain { version: dice.roll(), expiry: dice.roll() },
             };
             ("fetch-answer", Body::FetchAnswer(FetchAnswer { outcome }, payload(dice)))
         }

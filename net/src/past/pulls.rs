@@ -116,7 +116,10 @@ impl Past {
     pub(super) fn pull_answered(&mut self, turn: &mut Turn<'_>, key: Key, answer: Answer) {
         let Some(pull) = self.pulls.wanted.get(&key) else { return };
         match answer {
-            Answer::Body(Body::FetchAnswer(FetchAnswer { outcome: FetchOutcome::Found { expiry, .. } }, value)) => {
+            Answer::Body(Body::FetchAnswer(
+                FetchAnswer { outcome: FetchOutcome::Found { expiry, .. } | FetchOutcome::Uncertain { expiry, .. } },
+                value,
+            )) => {
                 self.pulls.budget -= value.len() as i64;
                 let then = Then::PullVerified { key, value: value.clone(), expiry: expiry.max(pull.expiry) };
                 self.begin_verification(turn, key, value, then);

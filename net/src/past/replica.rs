@@ -9,7 +9,7 @@ use super::holders::{holders, nearest_live};
 use super::{Past, Then, rules, seconds};
 use crate::id::{Id, Key};
 use crate::limits::{LEASE_PERIODS_MAX, SUBSTITUTES_MAX};
-use crate::machine::{ComputeResult, Metric, Seconds, StorageOperation, StorageResult};
+use crate::machine::{ComputeResult, Metric, Seconds, StorageOperation, StorageResult, Stored};
 use crate::pastry::{Pastry, eligible, is_signed};
 use crate::site::Turn;
 use crate::wire::{Body, Fetch, FetchAnswer, FetchOutcome, Place, Scope, StoreAnswer, StoreOutcome};
@@ -106,10 +106,14 @@ impl Past {
         result: StorageResult,
     ) {
         let (outcome, value) = match result {
-            StorageResult::Got(Some(stored)) => {
-                (FetchOutcome::Found { version: stored.version, expiry: stored.expiry }, stored.value)
+            StorageResult::Got(Some(Stored { version, expiry, value })) => {
+                let is_certain = !is_signed(key.kind) || self.would_know(pastry, turn, &key);
+                let uncertain = FetchOutcome::Uncertain { version, expiry };
+                (if is_certain { FetchOutcome::Found { version, expiry } } else { uncertain }, value)
             }
-            StorageResult::Got(None) if self.would_have(pastry, turn, &key) => (FetchOutcome::Absent, Bytes::new()),
+            StorageResult::Got(None) if self.would_have(pastry, turn, &key) && self.is_at_home(turn, &key) => {
+                (FetchOutcome::Absent, Bytes::new())
+            }
             StorageResult::Got(None) => (FetchOutcome::Unknown, Bytes::new()),
             _ => (FetchOutcome::Failed, Bytes::new()),
         };

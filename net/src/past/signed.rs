@@ -3,7 +3,8 @@
 //! Only the ring document says who these are. A write is done when the quorum has it durably; a read asks all, needs
 //! definite answers (the block, or *absent*) from a quorum, waits a bounded time for the rest, and takes the newest
 //! that verifies. Any two quorums share a correct replica, so what a write was told is stored, a read finds. Replicas
-//! found behind are given the newest. Those known to be dead are asked, once, and not waited for. Nobody's word is taken for another's: a single replica cannot make a write fail
+//! found behind are given the newest. Those known to be dead are asked, once, and not waited for. What a
+//! replica has that is too new to its place to know of a newer version is looked at, but counts in no quorum. Nobody's word is taken for another's: a single replica cannot make a write fail
 //! by claiming that it is superseded, nor hide a version.
 
 use super::{Answer, Past, Then, rules};
@@ -45,6 +46,8 @@ enum Reported {
     Awaited,
     /// A block, verified.
     Has(u64, Bytes, Seconds),
+    /// A block, verified, of a replica that does not know whether there is a newer one.
+    MayBeOld(u64, Bytes, Seconds),
     Absent,
     /// It does not know; or sent what does not verify.
     Unknown,
@@ -205,7 +208,7 @@ impl Past {
         let fetch = Fetch { scope: turn.site.scope(), key: read.key };
         for id in replicas {
             let reported = read.replicas.entry(id).or_insert(Reported::Unsettled);
-            let is_open = matches!(reported, Reported::Unsettled | Reported::Unknown);
+            let is_open = matches!(reported, Reported::Unsettled | Reported::Unknown | Reported::MayBeOld(..));
             // A member that is taken for dead is asked once, in case it is not, and not waited for.
             let is_departed = pastry.is_departed(id);
             if is_open && (read.rounds == 1 || !is_departed) {
@@ -229,9 +232,10 @@ impl Past {
         let Some(read) = self.reads.get_mut(&task) else { return };
         let reported = match answer {
             Answer::Body(Body::FetchAnswer(FetchAnswer { outcome }, value)) => match outcome {
-                FetchOutcome::Found { expiry, .. } => {
+                FetchOutcome::Found { expiry, .. } | FetchOutcome::Uncertain { expiry, .. } => {
                     let key = read.key;
-                    let then = Then::ReadVerified { task, from, value: value.clone(), expiry };
+                    let is_certain = matches!(outcome, FetchOutcome::Found { .. });
+                    let then = Then::ReadVerified { task, from, value: value.clone(), expiry, is_certain };
                     self.begin_verification(turn, key, value, then);
                     return; // Still awaited: its verification is.
                 }
@@ -259,12 +263,14 @@ impl Past {
         from: Id,
         value: Bytes,
         expiry: Seconds,
+        is_certain: bool,
         result: ComputeResult,
     ) {
         let Some(read) = self.reads.get_mut(&task) else { return };
         let reported = match result {
             // The version is the verified block's, not the one the replica claims.
-            ComputeResult::Verified { version } => Reported::Has(version, value, expiry),
+            ComputeResult::Verified { version } if is_certain => Reported::Has(version, value, expiry),
+            ComputeResult::Verified { version } => Reported::MayBeOld(version, value, expiry),
             ComputeResult::Refused(_) => Reported::Unknown,
         };
         read.replicas.insert(from, reported);
@@ -307,7 +313,9 @@ impl Past {
         }
         // Of two blocks of one version (their owner contradicts himself) every reader takes the same.
         let blocks = read.replicas.values().filter_map(|reported| match reported {
-            Reported::Has(version, value, expiry) => Some((*version, value, *expiry)),
+            Reported::Has(version, value, expiry) | Reported::MayBeOld(version, value, expiry) => {
+                Some((*version, value, *expiry))
+            }
             _ => None,
         });
         let Some((version, value, expiry)) = blocks.max() else {
@@ -316,7 +324,7 @@ impl Past {
         };
         turn.reply(read.request, Reply::Found { value: value.clone(), version });
         let is_behind = |reported: &Reported| match reported {
-            Reported::Has(held, _, _) => *held < version,
+            Reported::Has(held, _, _) | Reported::MayBeOld(held, _, _) => *held < version,
             Reported::Absent | Reported::Unknown => true,
             Reported::Awaited | Reported::Unsettled => false,
         };

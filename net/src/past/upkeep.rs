@@ -99,6 +99,7 @@ impl Past {
     pub(crate) fn ready(&mut self, turn: &mut Turn<'_>) {
         turn.site.cancel(&[Due::Upkeep]);
         self.upkeep.rounds = 0;
+        self.look_at_disk(turn);
         turn.due_about(SECOND, Due::Upkeep);
     }
 
@@ -139,6 +140,9 @@ impl Past {
         self.upkeep.rounds += 1;
         self.tell_leases_now(pastry, turn);
         self.look_for_missing(pastry, turn);
+        if self.is_synced(pastry, turn.site) {
+            self.promises.settle(&turn.site.roster);
+        }
         self.walk_on(turn); // What was put off because too much was under way.
         let mut partners = partners(pastry, &turn.site.roster, turn.site.me);
         if is_hurried {
@@ -554,7 +558,7 @@ fn is_between(id: Id, from: Id, to: Id) -> bool {
 }
 
 /// The range that is the whole ring, beginning at `me`.
-fn whole_ring(me: Id) -> (Id, Id) {
+pub(super) fn whole_ring(me: Id) -> (Id, Id) {
     (me, me.wrapping_sub(one()))
 }
 

@@ -389,6 +389,13 @@ pub enum FetchOutcome {
     Failed,
     /// Another ring, or another epoch of its document (the replica's epoch).
     WrongScope(u64),
+    /// Here is what the replica has, but it is too new to its place to know whether that is the newest. Signed blocks only.
+    Uncertain {
+        /// The version it is stored under.
+        version: u64,
+        /// The end of its lease.
+        expiry: u64,
+    },
 }
 
 /// Extends leases on one replica.
@@ -593,6 +600,7 @@ impl<C> Encode<C> for FetchOutcome {
             FetchOutcome::Unknown => (2, 0, 0),
             FetchOutcome::Failed => (3, 0, 0),
             FetchOutcome::WrongScope(epoch) => (4, epoch, 0),
+            FetchOutcome::Uncertain { version, expiry } => (5, version, expiry),
         };
         e.array(3)?.u8(number)?.u64(first)?.u64(second)?.ok()
     }
@@ -607,6 +615,7 @@ impl<'b, C> Decode<'b, C> for FetchOutcome {
             2 => Ok(FetchOutcome::Unknown),
             3 => Ok(FetchOutcome::Failed),
             4 => Ok(FetchOutcome::WrongScope(first)),
+            5 => Ok(FetchOutcome::Uncertain { version: first, expiry: second }),
             _ => Err(DecodeError::message("no such outcome")),
         }
     }
