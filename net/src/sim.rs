@@ -7,15 +7,18 @@
 //! and queueing, and damage to a disk beyond losing or altering whole objects (the engine's own
 //! tests do that).
 //!
-//! Start at [`World`]; [`Founding`] makes a ring to put into it. What goes wrong in it is data ([`faults`]); a plan
-//! that fails is made smaller by [`shrink`].
+//! Start at [`World`]; [`Founding`] makes a ring to put into it. What goes wrong in it is data ([`faults`]). [`trial::Trial`] runs a
+//! ring through such a plan, judged all the while from outside ([`inspector`]); a plan that fails is made smaller by [`shrink`].
 
 mod checkers;
 mod directory;
 pub mod faults;
+pub mod inspector;
 mod network;
 pub mod shrink;
+mod standing;
 mod store;
+pub mod trial;
 mod wheel;
 mod world;
 
