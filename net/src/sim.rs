@@ -4,15 +4,21 @@
 //! same run, event for event ([`World::trace`]); a failing test is replayed from the seed it prints. What happens to a message
 //! depends on the seed, its link and itself, never on how many went before ([`network`]). Blocks are verified for real.
 //! What is to come waits in a timing wheel ([`wheel`]), by time and order of insertion. What is **not** simulated: bandwidth
-//! and queueing, clocks that drift (they may be wrong, and step), and damage to a disk beyond losing or altering whole objects (the engine's own
+//! and queueing, and damage to a disk beyond losing or altering whole objects (the engine's own
 //! tests do that).
 //!
-//! Start at [`World`]; [`Founding`] makes a ring to put into it.
+//! Start at [`World`]; [`Founding`] makes a ring to put into it. What goes wrong in it is data ([`faults`]). [`trial::Trial`] runs a
+//! ring through such a plan, judged all the while from outside ([`inspector`]); a plan that fails is made smaller by [`shrink`].
 
 mod checkers;
 mod directory;
+pub mod faults;
+pub mod inspector;
 mod network;
+pub mod shrink;
+mod standing;
 mod store;
+pub mod trial;
 mod wheel;
 mod world;
 
@@ -58,6 +64,11 @@ impl Dice {
     /// The next number below `end`, which is not 0.
     pub fn below(&mut self, end: usize) -> usize {
         (self.roll() % end as u64) as usize
+    }
+
+    /// The next number from 0 up to but not 1.
+    pub fn fraction(&mut self) -> f64 {
+        (self.roll() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// The next id.

@@ -148,7 +148,7 @@ enum Simulate {
         #[command(flatten)]
         output: Output,
         #[command(flatten)]
-        plan: simulate::overlay::Plan,
+        plan: Box<simulate::overlay::Plan>,
     },
     /// The process that `kill` kills.
     #[command(hide = true)]

@@ -8,7 +8,7 @@
 use super::mix;
 use crate::limits::MILLISECOND;
 use crate::machine::Micros;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the network behaves.
 #[derive(Clone, Copy, Debug)]
@@ -74,11 +74,13 @@ pub struct Network {
     sides: Vec<u8>,
     /// What is wrong with which directions, from and to.
     faults: BTreeMap<(usize, usize), Fault>,
+    /// Sets of nodes cut off from all others, by name.
+    cuts: BTreeMap<u32, BTreeSet<usize>>,
 }
 
 impl Network {
     pub(super) fn new(seed: u64, weather: Weather) -> Network {
-        Network { seed, weather, places: Vec::new(), sides: Vec::new(), faults: BTreeMap::new() }
+        Network { seed, weather, places: Vec::new(), sides: Vec::new(), faults: BTreeMap::new(), cuts: BTreeMap::new() }
     }
 
     pub(super) fn add_node(&mut self) {
@@ -90,6 +92,16 @@ impl Network {
     /// Puts a node on a side.
     pub fn set_side(&mut self, node: usize, side: u8) {
         self.sides[node] = side;
+    }
+
+    /// Cuts these nodes off from all others, from now on. Cuts may cross: two nodes reach each other when no cut lies between.
+    pub fn cut(&mut self, name: u32, nodes: impl IntoIterator<Item = usize>) {
+        self.cuts.insert(name, nodes.into_iter().collect());
+    }
+
+    /// Heals the cut of this name.
+    pub fn heal(&mut self, name: u32) {
+        self.cuts.remove(&name);
     }
 
     /// Breaks one direction of a link, from now on; the other stays as it is.
@@ -105,7 +117,8 @@ impl Network {
     /// When copies of a message arrive, as delays: none, one, or two.
     pub(super) fn carry(&self, sending: Sending) -> [Option<Micros>; 2] {
         let Sending { from, to, number, at, nth } = sending;
-        if self.sides[from] != self.sides[to] {
+        let is_between = |cut: &BTreeSet<usize>| cut.contains(&from) != cut.contains(&to);
+        if self.sides[from] != self.sides[to] || self.cuts.values().any(is_between) {
             return [None, None];
         }
         let slowness = match self.faults.get(&(from, to)) {
@@ -144,7 +157,6 @@ mod tests {
 
     use super::*;
     use crate::limits::SECOND;
-    use std::collections::BTreeSet;
 
     const ROUGH: Weather = Weather { loss_ppm: 100_000, duplicates_ppm: 50_000, ..Weather::ROUGH };
 

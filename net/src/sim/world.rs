@@ -1,5 +1,7 @@
 //! The world: nodes, their disks, and one queue of events in virtual time.
 
+mod script;
+
 use super::directory::Directory;
 use super::network::{Network, Sending, Weather};
 use super::store::MemoryStore;
@@ -35,6 +37,11 @@ enum Occurrence {
     Complete(OpId, StorageOperation),
     Timer(TimerId),
     Sweep,
+    /// A fault of the script begins, or ends.
+    Fault {
+        number: u32,
+        begins: bool,
+    },
 }
 
 struct Entry {
@@ -52,10 +59,14 @@ struct Node<M> {
     adversary: Option<Adversary>,
     /// Nothing happens on this node before; what was due happens then.
     asleep_until: Micros,
-    /// How far its clock is ahead of the world's; behind it, if negative.
+    /// How far its clock is ahead of the world's; behind it, if negative. Without what it has gained by its present drift.
     clock_ahead: i64,
-    /// What its machine was last told the time is; it is never told less.
+    /// The same of the clock that its process hands to the machine, which never goes back.
+    shown_ahead: i64,
+    /// What its machine was last told the time is.
     clock_shown: Micros,
+    /// How much faster than the world's its clock goes, in millionths, and since when.
+    drift: (i32, Micros),
     /// How much longer than others its disk takes.
     disk_slowness: Micros,
     /// Until when its machine has agreed on leases with others, since it was started.
@@ -64,6 +75,24 @@ struct Node<M> {
     published: Vec<(Id, Id, Bytes)>,
     solicited: Vec<(Id, u64, Bytes)>,
     adopted: Option<Arc<Roster>>,
+}
+
+impl<M> Node<M> {
+    /// What its clock has gained by its drift.
+    fn gained(&self, now: Micros) -> i64 {
+        let (millionths, since) = self.drift;
+        (i128::from(now - since.min(now)) * i128::from(millionths) / 1_000_000) as i64
+    }
+
+    /// How long in the world what is so long by its clock lasts.
+    fn lasts(&self, delay: Micros) -> Micros {
+        match self.drift.0 {
+            0 => delay,
+            millionths => {
+                (u128::from(delay) * 1_000_000).div_ceil((1_000_000 + i128::from(millionths)).unsigned_abs()) as Micros
+            }
+        }
+    }
 }
 
 /// A world of machines.
@@ -89,6 +118,7 @@ pub struct World<M> {
     /// Messages sent, by the number of their type.
     messages: [u64; MESSAGE_TYPES],
     trace: u64,
+    script: script::Script<M>,
     /// Whether each message goes through the wire codec and must come out the same.
     pub uses_codec: bool,
 }
@@ -119,6 +149,7 @@ impl<M: Machine> World<M> {
             events: 0,
             messages: [0; MESSAGE_TYPES],
             trace: 0,
+            script: script::Script::default(),
             uses_codec: false,
         }
     }
@@ -135,7 +166,9 @@ impl<M: Machine> World<M> {
             adversary: None,
             asleep_until: 0,
             clock_ahead: 0,
+            shown_ahead: 0,
             clock_shown: 0,
+            drift: (0, 0),
             disk_slowness: 0,
             leases_agreed: 0,
             delivered: Vec::new(),
@@ -153,6 +186,7 @@ impl<M: Machine> World<M> {
         let it = &mut self.nodes[node];
         it.machine = Some(machine);
         it.asleep_until = 0;
+        it.shown_ahead = it.clock_ahead;
         it.clock_shown = 0;
         self.later(0, node, self.lives[node], Occurrence::Event(Event::Boot));
     }
@@ -178,9 +212,29 @@ impl<M: Machine> World<M> {
     }
 
     /// Puts a node's clock so far ahead of the world's (or behind it, if negative), and lets it step there. The machine is
-    /// never told that time went backwards; it is told the same time until its clock is past it. Timers keep their delay.
+    /// told what the clock that ships tells: it follows a step ahead; set back, it runs on from where it was until the process
+    /// starts anew. Timers keep their delay.
     pub fn set_clock(&mut self, node: NodeIndex, ahead: i64) {
-        self.nodes[node].clock_ahead = ahead;
+        let it = &mut self.nodes[node];
+        it.clock_ahead = ahead - it.gained(self.now);
+        it.shown_ahead = it.shown_ahead.max(it.clock_ahead);
+    }
+
+    /// Lets a node's clock step, ahead or back.
+    pub fn step_clock(&mut self, node: NodeIndex, by: i64) {
+        let it = &self.nodes[node];
+        self.set_clock(node, it.clock_ahead + it.gained(self.now) + by);
+    }
+
+    /// Lets a node's clock go faster than the world's by so many millionths, or slower if negative, from now on. What it has
+    /// gained by then stays.
+    pub fn set_drift(&mut self, node: NodeIndex, millionths: i32) {
+        assert!(millionths.abs() < 1_000_000, "clocks go forward");
+        let it = &mut self.nodes[node];
+        let gained = it.gained(self.now);
+        it.clock_ahead += gained;
+        it.shown_ahead += gained;
+        it.drift = (millionths, self.now);
     }
 
     /// Makes every operation of a node's disk take so much longer.
@@ -272,6 +326,12 @@ impl<M: Machine> World<M> {
     #[must_use]
     pub fn is_alive(&self, node: NodeIndex) -> bool {
         self.nodes[node].machine.is_some()
+    }
+
+    /// Whether a node sleeps.
+    #[must_use]
+    pub fn is_asleep(&self, node: NodeIndex) -> bool {
+        self.nodes[node].asleep_until > self.now
     }
 
     /// Ids of the nodes whose processes run.
@@ -385,6 +445,10 @@ impl<M: Machine> World<M> {
     fn step(&mut self, end: Micros) -> bool {
         let Some((at, place, Entry { node, life, what })) = self.queue.pop(end) else { return false };
         self.now = at;
+        if let Occurrence::Fault { number, begins } = what {
+            self.fault_turns(number, begins);
+            return true;
+        }
         let index = node as usize;
         let is_current = self.lives[index] == life;
         let node = &mut self.nodes[index];
@@ -410,7 +474,7 @@ impl<M: Machine> World<M> {
                 node.timers.retain(|(armed, _)| *armed != timer);
                 Event::Timer(timer)
             }
-            Occurrence::Sweep => return true,
+            Occurrence::Sweep | Occurrence::Fault { .. } => return true,
         };
         self.events += 1;
         self.trace = mix(self.trace ^ mix(self.now) ^ mix((index as u64) << 8 | u64::from(kind_of(&event))));
@@ -430,7 +494,8 @@ impl<M: Machine> World<M> {
     fn happen(&mut self, node: NodeIndex, event: Event) {
         let mut actions = std::mem::take(&mut self.actions);
         let it = &mut self.nodes[node];
-        it.clock_shown = it.clock_shown.max(self.now.saturating_add_signed(it.clock_ahead));
+        let ahead = it.shown_ahead + it.gained(self.now);
+        it.clock_shown = it.clock_shown.max(self.now.saturating_add_signed(ahead));
         if let Some(machine) = &mut it.machine {
             machine.handle(it.clock_shown, event, &mut actions);
         }
@@ -455,8 +520,8 @@ impl<M: Machine> World<M> {
         match action {
             Action::Send { to, message } => self.send(node, to, message),
             Action::Arm { timer, at } => {
-                let place =
-                    self.later(at.saturating_sub(self.nodes[node].clock_shown), node, life, Occurrence::Timer(timer));
+                let delay = self.nodes[node].lasts(at.saturating_sub(self.nodes[node].clock_shown));
+                let place = self.later(delay, node, life, Occurrence::Timer(timer));
                 let timers = &mut self.nodes[node].timers;
                 match timers.iter_mut().find(|(armed, _)| *armed == timer) {
                     Some((_, armed)) => {

@@ -3,6 +3,7 @@
 mod findings;
 mod machine;
 mod neighbours;
+pub(crate) mod plot;
 mod table;
 
 use crate::load::LoadError;
