@@ -14,7 +14,10 @@ use net::machine::{Action, Command, Metric, Reply, RequestId};
 use net::overlay::Overlay;
 use net::ring::{MemberState, Parameters};
 use net::sim::{Dice, Founding, NodeIndex, Weather, World, leaf_set_faults, live_closest, live_root};
-use net::wire::{Body, Message, SubscribeOutcome, Subscribed};
+use net::wire::{
+    Anycast, AnycastAnswer, Body, Leave, Message, Publication, Subscribe, SubscribeOutcome, Subscribed, TakenOutcome,
+    Way,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was asked to be published while the root is dying is not lost on its way to the root.
@@ -314,6 +317,81 @@ fn who_lies_about_his_place_is_passed_over() {
     among_liars(44, |_, _, dice| Subscribed { outcome: GIVEN, ids: (0..64).map(|_| dice.id()).collect() });
     among_liars(45, |_, _, _| Subscribed { outcome: SubscribeOutcome::Refused, ids: vec![] });
     among_liars(46, |_, _, _| Subscribed { outcome: SubscribeOutcome::Below, ids: vec![] });
+}
+
+/// Any message about a group, made of ids that mean something and some that do not.
+fn nonsense(dice: &mut Dice, groups: &[Id], ids: &[Id]) -> Body {
+    let any = |dice: &mut Dice| if dice.below(8) == 0 { dice.id() } else { ids[dice.below(ids.len())] };
+    let many = |dice: &mut Dice| (0..dice.below(7)).map(|_| any(dice)).collect::<Vec<Id>>();
+    let group = groups[dice.below(groups.len())];
+    match dice.below(7) {
+        0 | 1 => Body::Subscribe(Subscribe { group }),
+        2 => Body::Leave(Leave { group }),
+        3 | 4 => {
+            let way = [Way::Up, Way::Down][dice.below(2)];
+            let (publisher, number) = (any(dice), dice.below(50) as u64);
+            Body::Publication(Publication { group, publisher, number, way }, dice.bytes(3))
+        }
+        5 => {
+            let (asker, question, visited) = (any(dice), dice.below(50) as u64, many(dice));
+            Body::Anycast(Anycast { group, asker, question, visited, pending: many(dice) }, dice.bytes(3))
+        }
+        _ => Body::AnycastAnswer(AnycastAnswer { question: dice.roll(), accepted: dice.below(2) == 0 }),
+    }
+}
+
+#[test]
+fn whatever_its_peers_say_a_node_goes_on() {
+    for seed in 50..54 {
+        let (_, mut world) = settled(seed, 12, Weather::FAIR);
+        let mut dice = Dice::new(seed);
+        let groups: Vec<Id> = (0..4).map(|_| dice.id()).collect();
+        let (ids, victim) = (world.live_ids(), world.id(0));
+        groups.iter().for_each(|group| subscribe(&mut world, *group, &[0, 1, 2, 3]));
+        for node in 1..12 {
+            let (groups, ids, mut dice) = (groups.clone(), ids.clone(), Dice::new(seed ^ node as u64));
+            let rave = move |action| {
+                let Action::Send { to, message: Message { request, mut body } } = action else { return vec![action] };
+                if let Body::Subscribed(place) = &mut body
+                    && dice.below(2) == 0
+                {
+                    let outcomes = [SubscribeOutcome::Accepted, SubscribeOutcome::Below, SubscribeOutcome::Refused];
+                    place.outcome = outcomes[dice.below(3)];
+                    place.ids = (0..dice.below(6)).map(|_| ids[dice.below(ids.len())]).chain(place.ids.pop()).collect();
+                }
+                if let Body::Taken(taken) = &mut body {
+                    let outcomes =
+                        [TakenOutcome::Taken, TakenOutcome::Astray, TakenOutcome::NotRoot, TakenOutcome::Busy];
+                    taken.outcome = outcomes[dice.below(4)];
+                }
+                let said = Action::Send { to, message: Message { request, body } };
+                let message = Message { request: dice.roll(), body: nonsense(&mut dice, &groups, &ids) };
+                vec![said, Action::Send { to: victim, message }]
+            };
+            world.corrupt(node, Box::new(rave));
+        }
+        for round in 0..200 {
+            let group = groups[dice.below(4)];
+            let payload = dice.bytes(5);
+            world.command(
+                0,
+                match round % 4 {
+                    0 => Command::Publish { group, payload },
+                    1 => Command::Anycast { group, payload },
+                    2 => Command::Unsubscribe { group },
+                    _ => Command::Subscribe { group },
+                },
+            );
+            world.run_for(3 * SECOND);
+            for (_, solicitation, _) in world.take_solicited(0) {
+                world.command(0, Command::Accept { solicitation, accepts: dice.below(2) == 0 });
+            }
+        }
+        // Its own count of its children is compared with the children as it tells this.
+        let status = world.machine(0).unwrap().status();
+        assert!(status.ready && status.groups <= 4, "seed {seed}: {status:?}");
+        assert!(world.metric(Metric::Unexpected) > 1_000, "seed {seed}: it was told nonsense");
+    }
 }
 
 /// A parent and a child exchange two messages a heartbeat, and one exchange in four while there is something published all the
