@@ -16,7 +16,7 @@ use crate::limits::{
 use crate::machine::{Metric, Micros};
 use crate::site::{Asker, Due, Notice, Turn};
 use crate::wire::{Body, Located, Purpose, Route};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// A message handed to a next hop that has yet to acknowledge.
 #[derive(Debug)]
@@ -60,21 +60,23 @@ impl Locate {
 /// The questions answered here lately.
 #[derive(Debug, Default)]
 pub(super) struct Rooted {
-    known: BTreeSet<(Id, u64)>,
+    /// With when each came first.
+    known: BTreeMap<(Id, u64), Micros>,
     order: VecDeque<(Id, u64)>,
 }
 
 impl Rooted {
-    /// Whether this question is new here.
-    fn is_first(&mut self, origin: Id, question: u64) -> bool {
-        if !self.known.insert((origin, question)) {
-            return false;
+    /// When this question came first, if it is not new here.
+    fn first_asked(&mut self, origin: Id, question: u64, now: Micros) -> Option<Micros> {
+        if let Some(first) = self.known.get(&(origin, question)) {
+            return Some(*first);
         }
+        self.known.insert((origin, question), now);
         self.order.push_back((origin, question));
         if self.order.len() > ROOTED_MAX {
             self.order.pop_front().map(|oldest| self.known.remove(&oldest));
         }
-        true
+        None
     }
 }
 
@@ -250,15 +252,17 @@ impl Pastry {
     /// We are the root.
     fn arrived(&mut self, turn: &mut Turn<'_>, route: Route) {
         // One that comes again is answered again, for the first answer may be lost; but it is counted once.
-        let is_first = self.rooted.is_first(route.origin, route.question);
-        if is_first {
+        let first = self.rooted.first_asked(route.origin, route.question, turn.now);
+        if first.is_none() {
             turn.count(Metric::Rooted);
         }
         match route.purpose {
             Purpose::Locate => {
                 let located = Located { target: route.target, hops: route.hops };
                 turn.send(route.origin, route.question, Body::Located(located));
-                if !is_first && route.origin != turn.site.me {
+                // The origin itself asks again, not a hop that was impatient: our answer does not reach it.
+                let was_repeated = first.is_some_and(|at| turn.now.saturating_sub(at) >= LOCATE_WAIT / 2);
+                if was_repeated && route.origin != turn.site.me {
                     self.locate_through_relays(turn, route.origin, route.question, located);
                 }
             }
