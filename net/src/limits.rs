@@ -197,8 +197,8 @@ pub const RETRY_PAUSE: Micros = 700 * MILLISECOND;
 pub const SUBSTITUTES_MAX: usize = 8;
 /// A lookup that has no answer from the root within this asks all replicas.
 pub const LOOKUP_HEDGE: Micros = SECOND;
-/// How many nodes beyond k are asked when the root of an object does not have it.
-pub const LOOKUP_BREADTH: usize = 3;
+/// How many nodes beyond k are asked when the root of an object does not have it: as far as its copies may have been diverted.
+pub const LOOKUP_BREADTH: usize = SUBSTITUTES_MAX;
 /// How long a read waits for the remaining replicas once it has what it needs.
 pub const STRAGGLER_WAIT: Micros = 50 * MILLISECOND;
 /// How often a signed block is offered to, or asked of, the replicas that have not settled.
@@ -234,6 +234,8 @@ pub const ABSENCE: Micros = 600 * SECOND;
 pub const ABSENCE_SPREAD: Micros = 30 * SECOND;
 /// Bytes a second that upkeep may fetch.
 pub const UPKEEP_BYTES_PER_SECOND: u64 = 16 << 20;
+/// For so long after its own store has refused an object a node fetches none.
+pub const FULL_REST: Micros = 1_800 * SECOND;
 /// Most sources remembered of an object waiting to be fetched.
 pub const PULL_SOURCES_MAX: usize = 4;
 /// Most partners whose exchange is remembered.

@@ -47,7 +47,7 @@ use promises::Promises;
 use pulls::Pulls;
 use refresh::{Extending, Refreshing};
 use replica::Incoming;
-use signed::{SignedRead, SignedWrite};
+use signed::{Sent, SignedRead, SignedWrite};
 use std::collections::BTreeMap;
 use upkeep::{Segment, Upkeep};
 
@@ -78,9 +78,7 @@ enum Then {
     ReadVerified {
         task: u64,
         from: Id,
-        value: Bytes,
-        expiry: Seconds,
-        is_certain: bool,
+        sent: Sent,
     },
     /// Whether the disk has anything at all.
     FirstLook,
@@ -239,9 +237,7 @@ impl Past {
                 self.lookup_verified(pastry, turn, task, from, found, result);
             }
             Then::WriteVerified(task) => self.write_verified(pastry, turn, task, result),
-            Then::ReadVerified { task, from, value, expiry, is_certain } => {
-                self.read_verified(turn, task, from, value, expiry, is_certain, result);
-            }
+            Then::ReadVerified { task, from, sent } => self.read_verified(turn, task, from, sent, result),
             Then::PullVerified { key, value, expiry } => self.pull_verified(turn, key, value, expiry, result),
             _ => {}
         }

@@ -67,7 +67,9 @@ impl Past {
     /// The leaf set has changed, or the ring document.
     pub(crate) fn neighbourhood_changed(&mut self, pastry: &Pastry, turn: &mut Turn<'_>) {
         self.upkeep.note_change();
-        self.look_for_missing(pastry, turn);
+        if pastry.is_ready() {
+            self.look_for_missing(pastry, turn); // Before, the first round of upkeep is soon enough.
+        }
     }
 
     /// Notes who is missing near us, and who is back.

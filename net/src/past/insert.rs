@@ -2,7 +2,10 @@
 //!
 //! The writer finds the root of the key and hands it the block; the root checks it and gives it to the k closest live
 //! nodes on distinct hosts, itself among them. At a majority of k the writer hears that it is stored; the root goes on
-//! to k, and asks the next closest in place of a holder that refuses or is silent.
+//! to k, and asks the next closest in place of a holder that refuses, because it is full, or is silent. There is no pointer to
+//! such a diverted copy: it is at most [`SUBSTITUTES_MAX`] hosts beyond the k nearest, where readers ([`super::lookup`]) and those
+//! who extend its lease ([`super::refresh`]) look as well. A pointer would save them some questions, and would itself have to be
+//! kept on a full disk, refreshed, and handed on.
 
 use super::holders::nearest_live;
 use super::replica::{Incoming, out_of_scope};

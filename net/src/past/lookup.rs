@@ -2,7 +2,7 @@
 //!
 //! One good copy is enough, and it is checked here, so nobody has to be trusted. The root is asked first. If it does
 //! not have the block, sends a wrong one, or takes too long, all eligible and all live holders are asked at once, with
-//! a few beyond them. A holder found without the block, or with a damaged one, is given it again.
+//! those beyond them to whom a full holder's copy may have been diverted. A holder found without the block, or with a damaged one, is given it again.
 
 use super::holders::{holders, nearest_live};
 use super::{Answer, Past, Then, rules};

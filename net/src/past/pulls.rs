@@ -7,7 +7,7 @@ use super::replica::{bounded_lease, is_kept, out_of_scope};
 use super::{Answer, Past, Then};
 use crate::call::Owner;
 use crate::id::{Id, Key};
-use crate::limits::{PULL_SOURCES_MAX, PULLS_MAX, PULLS_OPEN_MAX, SECOND, UPKEEP_BYTES_PER_SECOND};
+use crate::limits::{FULL_REST, PULL_SOURCES_MAX, PULLS_MAX, PULLS_OPEN_MAX, SECOND, UPKEEP_BYTES_PER_SECOND};
 use crate::machine::{ComputeResult, Metric, Micros, Seconds, StorageOperation, StorageResult};
 use crate::pastry::Pastry;
 use crate::site::{Due, Turn};
@@ -34,6 +34,8 @@ pub(super) struct Pulls {
     /// Bytes that may still be fetched, as of `budget_at`.
     budget: i64,
     budget_at: Micros,
+    /// Our own store refused an object; nothing is fetched before.
+    rests_until: Micros,
 }
 
 impl Past {
@@ -49,6 +51,10 @@ impl Past {
         let belongs = holders(pastry, turn, &entry.key).contains(&turn.site.me);
         let in_scope = out_of_scope(pastry, turn, from, &listing.scope, &entry.key).is_none();
         if !belongs || !in_scope || !is_kept(turn, entry.expiry) {
+            return;
+        }
+        if turn.now < self.pulls.rests_until {
+            self.forgo_object(from);
             return;
         }
         if self.pulls.wanted.len() >= PULLS_MAX && !self.pulls.wanted.contains_key(&entry.key) {
@@ -154,8 +160,11 @@ impl Past {
 
     pub(super) fn pull_stored(&mut self, turn: &mut Turn<'_>, key: Key, result: &StorageResult) {
         let is_good = matches!(result, StorageResult::Put | StorageResult::Superseded { .. });
-        if matches!(result, StorageResult::Put) {
-            turn.count(Metric::Replicated);
+        match result {
+            StorageResult::Put => turn.count(Metric::Replicated),
+            StorageResult::Superseded { .. } => {}
+            // Full, most likely: to fetch the same each round only to throw it away would help nobody.
+            _ => self.pulls.rests_until = turn.now + FULL_REST,
         }
         self.pulls.open = self.pulls.open.saturating_sub(1);
         self.end_pull(key, is_good);

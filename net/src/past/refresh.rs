@@ -1,5 +1,8 @@
 //! Extending leases: one message a holder and batch of keys, whatever their number.
 //!
+//! Where copies were diverted because a holder was full, the groups that some holder did not know whole are sent once more,
+//! to the next closest: as far as an insert may have gone.
+//!
 //! A holder's store can say how many of some keys it has, not which. Keys with the same replicas therefore travel as
 //! a group, whose size each replica confirms; of several answers the largest counts. The sum is what is known at least.
 
@@ -8,9 +11,9 @@ use super::replica::bounded_lease;
 use super::{Answer, Past, Then};
 use crate::call::Owner;
 use crate::id::{Id, Key};
-use crate::limits::{GROUPS_PER_MESSAGE_MAX, KEYS_PER_MESSAGE_MAX};
+use crate::limits::{GROUPS_PER_MESSAGE_MAX, KEYS_PER_MESSAGE_MAX, SUBSTITUTES_MAX};
 use crate::machine::{Metric, Reply, RequestId, Seconds, StorageOperation, StorageResult};
-use crate::pastry::{Pastry, eligible};
+use crate::pastry::{Pastry, eligible, is_signed};
 use crate::site::Turn;
 use crate::wire::{Body, Extend, Extended};
 use std::collections::BTreeMap;
@@ -21,10 +24,51 @@ pub(super) struct Refreshing {
     request: RequestId,
     /// Of each group, how many keys some replica has confirmed.
     known: Vec<usize>,
-    sizes: Vec<usize>,
+    /// The keys of each group, and whether a holder has answered that it does not know all of them.
+    groups: Vec<(Vec<Key>, bool)>,
+    expiry: Seconds,
+    /// Whether those beyond the holders were asked, too.
+    is_broad: bool,
     /// The groups in each message that awaits an answer.
     open: BTreeMap<u64, Vec<usize>>,
     answers: usize,
+}
+
+impl Refreshing {
+    fn ask(&mut self, turn: &mut Turn<'_>, task: u64, of_holder: BTreeMap<Id, Vec<usize>>) {
+        for (holder, indices) in of_holder {
+            for batch in batches(&indices, &self.groups) {
+                let groups = batch.iter().map(|index| self.groups[*index].0.clone()).collect();
+                let body = Body::Extend(Extend { scope: turn.site.scope(), expiry: self.expiry, groups });
+                if let Some(call) = turn.call(holder, body, Owner::Refresh(task)) {
+                    self.open.insert(call, batch);
+                }
+            }
+        }
+    }
+
+    /// Of content that some holder lacks, those to whom copies may have been diverted, with its groups.
+    fn beyond(&self, turn: &Turn<'_>) -> BTreeMap<Id, Vec<usize>> {
+        let roster = &turn.site.roster;
+        let mut of_holder: BTreeMap<Id, Vec<usize>> = BTreeMap::new();
+        for (index, (keys, is_diverted)) in self.groups.iter().enumerate() {
+            if !is_diverted || keys.iter().any(|key| is_signed(key.kind)) {
+                continue;
+            }
+            // Keys of one group have the same holders, not quite the same neighbours beyond: all of theirs are asked.
+            let k = usize::from(roster.ring().parameters.k);
+            let mut substitutes: Vec<Id> = keys
+                .iter()
+                .flat_map(|key| roster.eligible(key.placement(), k + SUBSTITUTES_MAX).into_iter().skip(k))
+                .collect();
+            substitutes.sort();
+            substitutes.dedup();
+            for id in substitutes {
+                of_holder.entry(id).or_default().push(index);
+            }
+        }
+        of_holder
+    }
 }
 
 /// A peer's extension, of which some groups are still with the store.
@@ -47,18 +91,16 @@ impl Past {
     ) {
         let task = turn.site.number();
         let (groups, of_holder) = grouped(pastry, turn, keys);
-        let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
-        let mut refreshing =
-            Refreshing { request, known: vec![0; sizes.len()], sizes, open: BTreeMap::new(), answers: 0 };
-        for (holder, indices) in of_holder {
-            for batch in batches(&indices, &refreshing.sizes) {
-                let groups = batch.iter().map(|index| groups[*index].clone()).collect();
-                let body = Body::Extend(Extend { scope: turn.site.scope(), expiry, groups });
-                if let Some(call) = turn.call(holder, body, Owner::Refresh(task)) {
-                    refreshing.open.insert(call, batch);
-                }
-            }
-        }
+        let mut refreshing = Refreshing {
+            request,
+            known: vec![0; groups.len()],
+            groups: groups.into_iter().map(|keys| (keys, false)).collect(),
+            expiry,
+            is_broad: false,
+            open: BTreeMap::new(),
+            answers: 0,
+        };
+        refreshing.ask(turn, task, of_holder);
         self.refreshes.insert(task, refreshing);
         self.settle_refresh(turn, task);
     }
@@ -69,7 +111,9 @@ impl Past {
         if let Answer::Body(Body::Extended(Extended { known })) = answer {
             refreshing.answers += 1;
             for (index, known) in batch.into_iter().zip(known) {
-                let known = (known as usize).min(refreshing.sizes[index]);
+                let (keys, is_diverted) = &mut refreshing.groups[index];
+                let known = (known as usize).min(keys.len());
+                *is_diverted |= known < keys.len();
                 refreshing.known[index] = refreshing.known[index].max(known);
             }
         }
@@ -80,8 +124,16 @@ impl Past {
         if !self.refreshes.get(&task).is_some_and(|refreshing| refreshing.open.is_empty()) {
             return;
         }
-        let Some(refreshing) = self.refreshes.remove(&task) else { return };
-        let is_answered = refreshing.answers > 0 || refreshing.sizes.is_empty();
+        let Some(mut refreshing) = self.refreshes.remove(&task) else { return };
+        if !std::mem::replace(&mut refreshing.is_broad, true) {
+            let beyond = refreshing.beyond(turn);
+            refreshing.ask(turn, task, beyond);
+            if !refreshing.open.is_empty() {
+                self.refreshes.insert(task, refreshing);
+                return;
+            }
+        }
+        let is_answered = refreshing.answers > 0 || refreshing.groups.is_empty();
         let known = refreshing.known.iter().sum();
         turn.reply(refreshing.request, if is_answered { Reply::Refreshed { known } } else { Reply::Unavailable });
     }
@@ -152,11 +204,12 @@ fn grouped(pastry: &Pastry, turn: &Turn<'_>, keys: &[Key]) -> (Vec<Vec<Key>>, BT
 }
 
 /// Splits the groups of one replica into messages within their bounds.
-fn batches(indices: &[usize], sizes: &[usize]) -> Vec<Vec<usize>> {
+fn batches(indices: &[usize], groups: &[(Vec<Key>, bool)]) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut keys = 0;
     for index in indices {
-        let has_room = keys + sizes[*index] <= KEYS_PER_MESSAGE_MAX;
+        let size = groups[*index].0.len();
+        let has_room = keys + size <= KEYS_PER_MESSAGE_MAX;
         match batches.last_mut().filter(|batch| has_room && batch.len() < GROUPS_PER_MESSAGE_MAX) {
             Some(batch) => batch.push(*index),
             None => {
@@ -164,7 +217,7 @@ fn batches(indices: &[usize], sizes: &[usize]) -> Vec<Vec<usize>> {
                 keys = 0;
             }
         }
-        keys += sizes[*index];
+        keys += size;
     }
     batches
 }

@@ -55,6 +55,14 @@ enum Reported {
     Unsettled,
 }
 
+/// A block as a replica sent it.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    value: Bytes,
+    expiry: Seconds,
+    is_certain: bool,
+}
+
 /// A signed block being read.
 #[derive(Debug)]
 pub(super) struct SignedRead {
@@ -235,7 +243,8 @@ impl Past {
                 FetchOutcome::Found { expiry, .. } | FetchOutcome::Uncertain { expiry, .. } => {
                     let key = read.key;
                     let is_certain = matches!(outcome, FetchOutcome::Found { .. });
-                    let then = Then::ReadVerified { task, from, value: value.clone(), expiry, is_certain };
+                    let then =
+                        Then::ReadVerified { task, from, sent: Sent { value: value.clone(), expiry, is_certain } };
                     self.begin_verification(turn, key, value, then);
                     return; // Still awaited: its verification is.
                 }
@@ -261,11 +270,10 @@ impl Past {
         turn: &mut Turn<'_>,
         task: u64,
         from: Id,
-        value: Bytes,
-        expiry: Seconds,
-        is_certain: bool,
+        sent: Sent,
         result: ComputeResult,
     ) {
+        let Sent { value, expiry, is_certain } = sent;
         let Some(read) = self.reads.get_mut(&task) else { return };
         let reported = match result {
             // The version is the verified block's, not the one the replica claims.

@@ -10,6 +10,9 @@ pub struct MemoryStore {
     objects: BTreeMap<Key, Stored>,
     /// Refuses every put while set.
     pub is_full: bool,
+    /// Refuses what would make it hold more bytes than this, if set.
+    pub capacity_bytes: Option<u64>,
+    used_bytes: u64,
 }
 
 impl MemoryStore {
@@ -39,6 +42,7 @@ impl MemoryStore {
         let before = self.objects.len();
         let end = now_s.saturating_sub(grace_s).min(agreed);
         self.objects.retain(|_, object| object.expiry >= end);
+        self.used_bytes = self.objects.values().map(|object| object.value.len() as u64).sum();
         before - self.objects.len()
     }
 
@@ -48,6 +52,12 @@ impl MemoryStore {
         self.objects.get(key)
     }
 
+    /// Bytes of all objects.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
     /// Every object, for a checker.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Stored)> {
         self.objects.iter()
@@ -55,20 +65,27 @@ impl MemoryStore {
 
     /// Loses an object, as a damaged disk does.
     pub fn lose(&mut self, key: &Key) -> bool {
-        self.objects.remove(key).is_some()
+        let lost = self.objects.remove(key);
+        self.used_bytes -= lost.as_ref().map_or(0, |object| object.value.len() as u64);
+        lost.is_some()
     }
 
     /// Puts any bytes under a key, as a lying disk or owner does.
     pub fn tamper(&mut self, key: Key, object: Stored) {
-        self.objects.insert(key, object);
+        self.used_bytes += object.value.len() as u64;
+        let before = self.objects.insert(key, object);
+        self.used_bytes -= before.map_or(0, |object| object.value.len() as u64);
     }
 
     fn put(&mut self, key: Key, offered: Stored) -> StorageResult {
-        if self.is_full {
+        let held_bytes = self.objects.get(&key).map_or(0, |held| held.value.len() as u64);
+        let bytes = self.used_bytes - held_bytes + offered.value.len() as u64;
+        if self.is_full || self.capacity_bytes.is_some_and(|capacity| bytes > capacity) {
             return StorageResult::Failed;
         }
         let Some(held) = self.objects.get_mut(&key) else {
             self.objects.insert(key, offered);
+            self.used_bytes = bytes;
             return StorageResult::Put;
         };
         let expiry = held.expiry.max(offered.expiry);
@@ -76,6 +93,7 @@ impl MemoryStore {
             held.expiry = expiry;
         } else if held.version < offered.version {
             *held = Stored { expiry, ..offered };
+            self.used_bytes = bytes;
         } else {
             return StorageResult::Superseded { version: held.version };
         }
