@@ -2,7 +2,7 @@
 //!
 //! Each check is exact about what it takes for wrong; what may honestly happen is counted instead:
 //!
-//! - **A lookup ends at its root.** Wrong is an answer when some node that has stood (see [`super::standing`]) for
+//! - **A lookup ends at its root.** Wrong is an answer when some node that has stood (see `standing`) for
 //!   [`STOOD_BEFORE`] before the question was asked, and still does when the answer comes, is nearer to the key than the root named.
 //!   Past a node that stands for less, or while a cut is new, it counts only as *astray*: who answers may honestly not have heard
 //!   of the nearer one. Wrong is also a question that its origin, standing all the while, has no answer to within [`PATIENCE`].
