@@ -101,7 +101,7 @@ impl Standing {
         let since = &mut self.since;
         self.away.retain(|node| {
             let machine = world.machine(*node as usize).filter(|_| !world.is_asleep(*node as usize));
-            let is_ready = machine.is_some_and(Overlay::is_ready);
+            let is_ready = machine.is_some_and(|machine| machine.status().ready);
             since[*node as usize] = is_ready.then_some(now);
             !is_ready
         });
