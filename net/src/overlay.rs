@@ -149,12 +149,6 @@ impl Overlay {
         self.scribe.set_children_max(count);
     }
 
-    /// Whether routed messages are accepted.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.pastry.is_ready()
-    }
-
     fn dispatch(&mut self, now: Micros, event: Event, out: &mut Actions) {
         let status = matches!(&event, Event::Command { command: Command::Status, .. }).then(|| self.status());
         let mut turn = Turn { now, site: &mut self.site, out };

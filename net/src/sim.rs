@@ -2,8 +2,8 @@
 //!
 //! One seed decides everything: latencies, losses, duplicates, the moment each disk answers. The same seed gives the
 //! same run, event for event ([`World::trace`]); a failing test is replayed from the seed it prints. What happens to a message
-//! depends on the seed, its link and itself, never on how many went before ([`network`]). Blocks are verified for real.
-//! What is to come waits in a timing wheel ([`wheel`]), by time and order of insertion. What is **not** simulated: bandwidth
+//! depends on the seed, its link and itself, never on how many went before (`network`). Blocks are verified for real.
+//! What is to come waits in a timing wheel (`wheel`), by time and order of insertion. What is **not** simulated: bandwidth
 //! and queueing, and damage to a disk beyond losing or altering whole objects (the engine's own
 //! tests do that).
 //!

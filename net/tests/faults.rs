@@ -254,10 +254,13 @@ fn a_wrong_root_is_noticed() {
 #[test]
 fn lookups_that_nobody_answers_are_noticed() {
     let quiet = trial(12, 60, 5, &Hazards::default());
-    let is_located =
-        |action: &Action| matches!(action, Action::Send { message: Message { body: Body::Located(_), .. }, .. });
-    let drops = move |action: Action| if is_located(&action) { vec![] } else { vec![action] };
-    let outcome = quiet.run_with(|world| corrupted(world, || Box::new(drops)), |_| true);
+    let gives_up = |action: Action| match action {
+        Action::Reply { request, reply: Reply::Located { .. } } => {
+            vec![Action::Reply { request, reply: Reply::Unavailable }]
+        }
+        other => vec![other],
+    };
+    let outcome = quiet.run_with(|world| corrupted(world, || Box::new(gives_up)), |_| true);
     assert!(violation(&outcome).contains("were answered by nobody"), "{}", violation(&outcome));
     let is_reply = |action: &Action| matches!(action, Action::Reply { reply: Reply::Located { .. }, .. });
     let silent = move |action: Action| if is_reply(&action) { vec![] } else { vec![action] };

@@ -2,11 +2,12 @@
 //!
 //! Each check is exact about what it takes for wrong; what may honestly happen is counted instead:
 //!
-//! - **A lookup ends at its root.** Wrong is an answer when some node that has stood (see [`super::standing`]) for
+//! - **A lookup ends at its root.** Wrong is an answer when some node that has stood (see `standing`) for
 //!   [`STOOD_BEFORE`] before the question was asked, and still does when the answer comes, is nearer to the key than the root named.
-//!   A node that stands for less counts only as *astray*: its neighbours may honestly not have heard of it. Wrong is also a
-//!   question that its origin, standing all the while, has no answer to within [`PATIENCE`]. "Nobody answered" is an
-//!   answer; it is counted, and wrong if more than [`LOST_MOST`] end so, of those asked while the ring is not parted.
+//!   Past a node that stands for less, or while a cut is new, it counts only as *astray*: who answers may honestly not have heard
+//!   of the nearer one. Wrong is also a question that its origin, standing all the while, has no answer to within [`PATIENCE`].
+//!   "Nobody answered" is an answer; it is counted, and wrong if more than [`LOST_MOST`] end so, of those asked while the ring
+//!   is not parted.
 //! - **A read returns the bytes inserted.** Wrong are other bytes; and "absent" while the ring is whole and a majority of the k
 //!   nearest that stand hold the object. That nobody answers is counted.
 //! - **Nothing is deleted before its time.** A disk that was once seen to hold an object holds it, with a lease no shorter, as
@@ -176,7 +177,7 @@ impl Inspector {
         match (reply, replied) {
             (Some(Reply::Located { root, hops }), Some(at)) => {
                 let settled = asked.at.saturating_sub(STOOD_BEFORE);
-                if self.standing.is_wrong(root, target, settled, at) {
+                if self.standing.is_wrong(root, target, settled) && !self.standing.is_newly_cut(at) {
                     figures.wrong += 1;
                     let nearest = self.standing.nearest_standing(target, settled, 1);
                     return self.violated(
@@ -189,10 +190,10 @@ impl Inspector {
                         ),
                     );
                 }
-                if self.standing.is_wrong(root, target, asked.at, at) {
+                if self.standing.is_wrong(root, target, asked.at) {
                     figures.astray += 1;
                 } else {
-                    figures.right(hops.min(HOPS_MAX), at - asked.at, straight(world, asked.node, root));
+                    figures.arrived(hops.min(HOPS_MAX), at - asked.at, straight(world, asked.node, root));
                 }
             }
             _ if !stood => figures.abandoned += 1,

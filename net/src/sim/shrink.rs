@@ -19,7 +19,6 @@ pub struct Shrunk<T> {
 /// Shrinks a list of which `fails` is known to hold, with at most so many tries.
 pub fn shrink<T: Clone>(list: Vec<T>, tries_max: usize, mut fails: impl FnMut(&[T]) -> bool) -> Shrunk<T> {
     let mut tries = 0;
-    // `None` when no try is left.
     let mut is_failing = |part: &[T]| {
         (tries < tries_max).then(|| {
             tries += 1;
@@ -30,6 +29,18 @@ pub fn shrink<T: Clone>(list: Vec<T>, tries_max: usize, mut fails: impl FnMut(&[
     Shrunk { least, tries, is_minimal }
 }
 
+/// What cutting a list into parts has led to.
+enum Cut<T> {
+    /// This is less and fails; cut it into so many parts next.
+    Smaller(Vec<T>, usize),
+    /// No part fails alone, nor all without one.
+    NoPart,
+    /// No try is left.
+    Exhausted,
+}
+
+/// The least part, and whether leaving out any one of its items was seen not to fail. `is_failing` says nothing when no try is
+/// left.
 fn minimise<T: Clone>(mut list: Vec<T>, is_failing: &mut impl FnMut(&[T]) -> Option<bool>) -> (Vec<T>, bool) {
     match is_failing(&[]) {
         Some(true) => return (Vec::new(), true),
@@ -39,39 +50,37 @@ fn minimise<T: Clone>(mut list: Vec<T>, is_failing: &mut impl FnMut(&[T]) -> Opt
     let mut parts = 2;
     while list.len() > 1 {
         parts = parts.min(list.len());
-        match smaller(&list, parts, is_failing) {
-            Some(Some((part, next_parts))) => (list, parts) = (part, next_parts),
-            Some(None) if parts == list.len() => return (list, true),
-            Some(None) => parts *= 2,
-            None => return (list, false),
+        match cut(&list, parts, is_failing) {
+            Cut::Smaller(smaller, next_parts) => (list, parts) = (smaller, next_parts),
+            Cut::NoPart if parts == list.len() => return (list, true),
+            Cut::NoPart => parts *= 2,
+            Cut::Exhausted => return (list, false),
         }
     }
     (list, true)
 }
 
-/// A part, or all without one, that fails, and into how many parts to cut it next; `None` when no try is left.
-#[allow(clippy::type_complexity)]
-fn smaller<T: Clone>(
-    list: &[T],
-    parts: usize,
-    is_failing: &mut impl FnMut(&[T]) -> Option<bool>,
-) -> Option<Option<(Vec<T>, usize)>> {
+fn cut<T: Clone>(list: &[T], parts: usize, is_failing: &mut impl FnMut(&[T]) -> Option<bool>) -> Cut<T> {
     let bounds = |part: usize| (part * list.len() / parts, (part + 1) * list.len() / parts);
     for part in 0..parts {
         let (begin, end) = bounds(part);
-        if is_failing(&list[begin..end])? {
-            return Some(Some((list[begin..end].to_vec(), 2)));
+        match is_failing(&list[begin..end]) {
+            Some(true) => return Cut::Smaller(list[begin..end].to_vec(), 2),
+            Some(false) => {}
+            None => return Cut::Exhausted,
         }
     }
     // Of two halves, each is all without the other.
     for part in (0..parts).filter(|_| parts > 2) {
         let (begin, end) = bounds(part);
         let others = [&list[..begin], &list[end..]].concat();
-        if is_failing(&others)? {
-            return Some(Some((others, (parts - 1).max(2))));
+        match is_failing(&others) {
+            Some(true) => return Cut::Smaller(others, (parts - 1).max(2)),
+            Some(false) => {}
+            None => return Cut::Exhausted,
         }
     }
-    Some(None)
+    Cut::NoPart
 }
 
 #[cfg(test)]

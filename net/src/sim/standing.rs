@@ -18,8 +18,8 @@ use std::collections::BTreeSet;
 
 /// A ring that was parted is one again this long after it was healed (C09).
 pub(super) const ONE_AGAIN_WITHIN: Micros = 900 * SECOND;
-/// For this long after a cut the sides find out who is gone, a large part of all at once: nothing is judged.
-pub(super) const CUT_NOTICED_WITHIN: Micros = 60 * SECOND;
+/// For this long after a cut the sides find out who is gone, which may be most of all neighbours at once.
+pub(super) const CUT_NOTICED_WITHIN: Micros = 300 * SECOND;
 
 /// Nodes cut off from the others, from when until when.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Standing {
         let since = &mut self.since;
         self.away.retain(|node| {
             let machine = world.machine(*node as usize).filter(|_| !world.is_asleep(*node as usize));
-            let is_ready = machine.is_some_and(Overlay::is_ready);
+            let is_ready = machine.is_some_and(|machine| machine.status().ready);
             since[*node as usize] = is_ready.then_some(now);
             !is_ready
         });
@@ -129,12 +129,14 @@ impl Standing {
         !self.cuts.is_empty()
     }
 
+    /// Whether it was cut so lately that its sides need not yet have noticed.
+    pub(super) fn is_newly_cut(&self, now: Micros) -> bool {
+        self.cuts.iter().any(|cut| now < cut.began + CUT_NOTICED_WITHIN)
+    }
+
     /// Whether some node that stood at `at` is nearer to `key` than `root`; of a parted ring, some node on its own side of every
     /// cut that is or lately was.
-    pub(super) fn is_wrong(&self, root: Id, key: Id, at: Micros, now: Micros) -> bool {
-        if self.cuts.iter().any(|cut| now < cut.began + CUT_NOTICED_WITHIN) {
-            return false;
-        }
+    pub(super) fn is_wrong(&self, root: Id, key: Id, at: Micros) -> bool {
         let is_nearer = |side: &dyn Fn(u32) -> bool| {
             let nearest = self.nearest(key, |node| self.stood(node, at) && side(node));
             nearest.is_some_and(|nearest| (nearest.distance(key), nearest) < (root.distance(key), root))
@@ -207,7 +209,7 @@ mod tests {
             assert_eq!(standing.nearest(key, |node| standing.stood(node, 6)), None, "nobody stood before");
             for (node, id) in world.nodes().map(|node| (node, world.id(node))) {
                 let is_nearer = root.is_some_and(|root| root != id && live_root(&[root, id], key) == Some(root));
-                assert_eq!(standing.is_wrong(id, key, 7, 8), is_nearer, "node {node}");
+                assert_eq!(standing.is_wrong(id, key, 7), is_nearer, "node {node}");
             }
         }
     }

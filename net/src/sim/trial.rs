@@ -84,7 +84,7 @@ pub struct Figures {
     pub right: u64,
     /// That ended elsewhere, while a node stood for long that was nearer: a violation.
     pub wrong: u64,
-    /// That ended elsewhere, while a node stood, but not for long, that was nearer.
+    /// That ended elsewhere, while a node stood that was nearer, but not for long, or the ring was newly cut.
     pub astray: u64,
     /// That nobody answered, and the origin said so.
     pub lost: u64,
@@ -120,7 +120,7 @@ pub struct Figures {
 
 impl Figures {
     /// A lookup has ended where it should.
-    pub(super) fn right(&mut self, hops: u8, took: Micros, straight: Option<Micros>) {
+    pub(super) fn arrived(&mut self, hops: u8, took: Micros, straight: Option<Micros>) {
         self.right += 1;
         self.hops[usize::from(hops)] += 1;
         if let Some(straight) = straight.filter(|straight| *straight > 0) {

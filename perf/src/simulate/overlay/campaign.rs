@@ -203,7 +203,7 @@ fn table(campaign: &Campaign) -> String {
     line("  right", sum(|row| row.right));
     line("  wrong", sum(|row| row.wrong));
     line("  unanswered", sum(|row| row.unanswered));
-    line("  astray: past a node new there", sum(|row| row.astray));
+    line("  astray: past a node new there, or cut off", sum(|row| row.astray));
     line("  answered by nobody", sum(|row| row.lost));
     line("  the same, parted", sum(|row| row.lost_parted));
     line("  abandoned: the asker fell", sum(|row| row.abandoned));

@@ -144,7 +144,7 @@ pub(super) fn table(trials: &[Figures]) -> String {
     line("  wrong", &|it| it.wrong.to_string());
     line("  unanswered", &|it| it.unanswered.to_string());
     if trials.iter().any(|it| it.faults > 0) {
-        line("  astray: past a node new there", &|it| it.astray.to_string());
+        line("  astray: past a node new there, or cut off", &|it| it.astray.to_string());
         line("  answered by nobody", &|it| it.lost.to_string());
         line("  the same, parted", &|it| it.lost_parted.to_string());
         line("  abandoned: the asker fell", &|it| it.abandoned.to_string());

@@ -72,7 +72,7 @@ pub(super) fn write(trial: &Trial) -> Result<String, LoadError> {
     Ok(format!("{head}[\n{}\n]}}\n", lines?.join(",\n")))
 }
 
-/// Reads a trial from a file that [`write`] wrote, or somebody by hand.
+/// Reads a trial from a file that [`fn@write`] wrote, or somebody by hand.
 pub(super) fn read(file: &Path) -> Result<Trial, LoadError> {
     parse(&std::fs::read_to_string(file)?)
 }

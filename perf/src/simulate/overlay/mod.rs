@@ -6,7 +6,7 @@
 //! hash. Everything measured counts from the moment the ring has settled; only processor time is the machine's, everything
 //! else virtual. Four ways to use it:
 //!
-//! - one trial, with the faults that the command line describes or a file holds ([`hazards`], [`file`]), and pictures of it
+//! - one trial, with the faults that the command line describes or a file holds ([`hazards`], [`mod@file`]), and pictures of it
 //!   ([`plots`]); if it fails, its plan is made smaller ([`shrunk`]) and printed;
 //! - the same at several sizes, side by side (`--sizes`);
 //! - many seeds, each with trouble of its own ([`campaign`]).

@@ -38,7 +38,7 @@ fn panels(figures: &Figures) -> Vec<Panel> {
         Panel { title: "Hops of a lookup", across: "hops", up: "% of lookups", shape: share(&figures.hops, 1.0) },
         Panel {
             title: "Delay stretch",
-            across: "time on the way ÷ time of the straight way",
+            across: "time on the way ÷ time of the straight way (last bar: all that is more)",
             up: "% of lookups",
             shape: share(&figures.stretches[..seen], STRETCH_STEP),
         },
