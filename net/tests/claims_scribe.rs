@@ -44,7 +44,8 @@ fn trees_and_routes(seed: u64, count: usize, children_max: usize) -> (Vec<(Edges
     let mut world = World::new(seed, Weather::FAIR, founding.trust(), founding.ring.parameters.grace_s);
     for id in founding.ids() {
         let node = world.add(id);
-        let mut machine = founding.overlay(id, seed, Vec::new());
+        // Straight to the root there is no route to turn round; trees follow the tables.
+        let mut machine = founding.overlay(id, seed, Vec::new()).by_table_alone();
         machine.set_children_max(children_max);
         world.start(node, machine);
     }
