@@ -107,8 +107,8 @@ pub const WAIT_MAX: Micros = 10 * SECOND;
 pub const WAIT_UNKNOWN: Micros = 500 * MILLISECOND;
 /// What takes longer than this was no round trip: a clock has stepped, or somebody slept.
 pub const ROUND_TRIP_MAX: Micros = 10 * SECOND;
-/// Relays that each later ping of a probe also goes through.
-pub const RELAYS_PER_PING: usize = 2;
+/// Relays that each later ping of a probe also goes through; others each time, so that a probe tries four.
+pub const RELAYS_PER_PING: usize = 1;
 /// Largest frame that is relayed, in bytes.
 pub const RELAYED_BYTES_MAX: usize = 4 << 10;
 /// Most peers reached by a detour.

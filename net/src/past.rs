@@ -261,7 +261,7 @@ impl Past {
         match due {
             Due::Upkeep => self.upkeep_round(pastry, turn),
             Due::Pulls => self.pull_more(turn),
-            Due::Absence => self.absence_over(turn),
+            Due::Absence => self.absence_over(pastry, turn),
             _ => unreachable!("not a matter of PAST"),
         }
     }

@@ -42,9 +42,10 @@ impl Absences {
         self.since.get(&id).is_some_and(|since| now < *since + ABSENCE)
     }
 
-    /// How many members are.
-    fn claims(&self, now: Micros) -> usize {
-        self.since.values().filter(|since| now < **since + ABSENCE).count()
+    /// Those whose claim has ended since it was last time to look.
+    fn lately_lapsed(&self, now: Micros) -> impl Iterator<Item = Id> + '_ {
+        let lately = now.saturating_sub(ABSENCE + 2 * ABSENCE_SPREAD)..=now.saturating_sub(ABSENCE);
+        self.since.iter().filter(move |(_, since)| lately.contains(since)).map(|(id, _)| *id)
     }
 
     /// Whether this member is missing.
@@ -80,16 +81,23 @@ impl Past {
         }
         let spread = turn.site.random() % ABSENCE_SPREAD;
         turn.due_in(ABSENCE + spread, Due::Absence);
-        let k = usize::from(turn.site.roster.ring().parameters.k);
-        if turn.site.absences.claims(turn.now) + ENOUGH_ALIVE > k {
-            // Of some keys too few holders may be left to wait.
+        if is_any_key_endangered(turn) {
             self.hurry(turn, 2 * SECOND);
         }
     }
 
-    /// Somebody has been away for so long that others take its place.
-    pub(super) fn absence_over(&mut self, turn: &mut Turn<'_>) {
-        self.hurry(turn, SECOND);
+    /// Somebody has been away for so long that others take its place. That concerns those within k hosts of it: the holders of
+    /// its keys, and whoever becomes one.
+    pub(super) fn absence_over(&mut self, pastry: &Pastry, turn: &mut Turn<'_>) {
+        let (me, now, absences) = (turn.site.me, turn.now, &turn.site.absences);
+        let k = usize::from(turn.site.roster.ring().parameters.k);
+        let is_near = |lapsed: Id| {
+            let counts = |id| id == lapsed || is_alive(pastry, me, id) || absences.has_claim(id, now);
+            sides(&turn.site.roster, me, k, counts).iter().flatten().any(|id| *id == lapsed)
+        };
+        if absences.lately_lapsed(now).any(is_near) {
+            self.hurry(turn, SECOND);
+        }
     }
 }
 
@@ -180,6 +188,24 @@ fn missing(pastry: &Pastry, roster: &Roster, me: Id) -> BTreeSet<Id> {
     all.extend(near(&mut roster.counter_clockwise_from(me), left.last()));
     all.retain(|id| roster.is_active(*id) && !pastry.is_believed_alive(*id));
     all.into_iter().collect()
+}
+
+/// Whether of some key near us too few holders are left to wait for the others. Its holders are k hosts next to each other, of
+/// those that are there or have a claim, so some such k are looked for among which enough are away.
+fn is_any_key_endangered(turn: &Turn<'_>) -> bool {
+    let (roster, absences, me) = (&turn.site.roster, &turn.site.absences, turn.site.me);
+    let reach = usize::from(roster.ring().parameters.leaf_set);
+    let k = usize::from(roster.ring().parameters.k);
+    let mut around: Vec<Id> = roster.counter_clockwise_from(me).take(reach).collect();
+    around.reverse();
+    around.push(me);
+    around.extend(roster.clockwise_from(me).take(reach));
+    around.retain(|id| roster.is_active(*id) && (!absences.contains(*id) || absences.has_claim(*id, turn.now)));
+    (0..around.len()).any(|first| {
+        let with_hosts = around[first..].iter().filter_map(|id| roster.host(*id).map(|host| (*id, host)));
+        let away = first_hosts(with_hosts, k).into_iter().filter(|id| absences.contains(*id)).count();
+        away + ENOUGH_ALIVE > k
+    })
 }
 
 /// Of ids with their hosts, the first `count` on distinct ones.
