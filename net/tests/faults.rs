@@ -172,12 +172,11 @@ fn trial(seed: u64, nodes: u32, minutes: u64, hazards: &Hazards) -> Trial {
 }
 
 /// Churn in which a node stays for half an hour, some messages that come twice, some nodes that sleep, some that lose their disk.
-/// No loss: a last hop that does not acknowledge, although it lives, is still passed over (C08).
 const WEARING: Hazards = Hazards {
     sessions: Some(Spell { mean: 1_800 * SECOND, shape: 1.0 }),
     gaps: Some(Spell { mean: 300 * SECOND, shape: 1.0 }),
     wiped: 50_000,
-    loss: 0,
+    loss: 20_000,
     duplication: 5_000,
     cuts: 0,
     sleeps: 3,
