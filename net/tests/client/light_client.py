@@ -113,7 +113,7 @@ class Protocol(QuicConnectionProtocol):
         self.waiting[frame.request] = asyncio.get_running_loop().create_future()
         self.say(frame)
         try:
-            return await asyncio.wait_for(self.waiting[frame.request], PATIENCE)
+            return await self.waiting[frame.request]
         finally:
             del self.waiting[frame.request]
 
@@ -144,19 +144,20 @@ class Client:
         own = epost.node_id(ring.ring, self.folder.nonce, 0)
         hello = {0: ring.ring, 1: ring.epoch, 2: own, 3: 1}
         protocol.say(Frame(epost.HELLO, 0, hello), bidirectional=True)
-        answer = (await asyncio.wait_for(protocol.greeted, PATIENCE)).body
+        answer = (await protocol.greeted).body
         if answer[0] != ring.ring or answer[2] != epost.node_id(ring.ring, member.nonce, 0):
             raise Refused("the node's greeting is not that of its certificate")
 
     async def ask(self, member, frame):
         """Asks over the connection that the frame belongs on; answers with a large payload need the bulk one as well."""
-        async with self.connection(member, False) as control, self.connection(member, True) as bulk:
-            await self.greet(control, member)
-            await self.greet(bulk, member)
-            # Whichever connection the answer takes.
-            bulk.waiting = control.waiting
-            way = bulk if len(frame.payload) > STREAM_PAYLOAD_MAX else control
-            return await way.ask(frame)
+        async with asyncio.timeout(PATIENCE):
+            async with self.connection(member, False) as control, self.connection(member, True) as bulk:
+                await self.greet(control, member)
+                await self.greet(bulk, member)
+                # Whichever connection the answer takes.
+                bulk.waiting = control.waiting
+                way = bulk if len(frame.payload) > STREAM_PAYLOAD_MAX else control
+                return await way.ask(frame)
 
     async def put(self, block):
         key = epost.content_key(block)
