@@ -184,7 +184,7 @@ impl Past {
         answer: Answer,
     ) {
         match owner {
-            Owner::Insertion(task) => self.insertion_answered(turn, task, answer),
+            Owner::Insertion(task) => self.insertion_answered(turn, task, from, answer),
             Owner::Copying(task) => self.copying_answered(pastry, turn, task, from, answer),
             Owner::Lookup(task) => self.lookup_answered(pastry, turn, task, from, answer),
             Owner::SignedWrite(task) => self.write_answered(pastry, turn, task, from, answer),

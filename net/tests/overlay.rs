@@ -8,7 +8,7 @@ use net::limits::SECOND;
 use net::machine::{Action, Actions, Command, Event, Machine, Metric, Reply};
 use net::overlay::Overlay;
 use net::ring::{MemberState, Parameters, RingError};
-use net::sim::{Dice, Founding, Weather, World, leaf_set_faults};
+use net::sim::{Dice, Fault, Founding, Weather, World, leaf_set_faults, live_root};
 use net::wire::{
     Body, Fetch, LeafSetGossip, ListingRole, Message, Place, Presence, Purpose, RangeDigest, RangeListing, Route, Row,
     Scope,
@@ -292,5 +292,28 @@ fn a_client_is_answered_and_has_no_place() {
     for body in others {
         let actions = say(client, body.clone());
         assert!(is_refused(&actions), "{body:?}: {actions:?}");
+    }
+}
+
+/// Pastry knows that the root lives, for it speaks with it through others; the block goes to the next nearest.
+#[test]
+fn a_block_is_inserted_although_its_root_cannot_be_reached() {
+    let (_, mut world) = ring(13, 30, Weather::FAIR);
+    let mut dice = Dice::new(13);
+    for _ in 0..10 {
+        let value = dice.bytes(100);
+        let key = Key::of(Kind::Content, &value);
+        let root = live_root(&world.live_ids(), key.placement()).and_then(|id| world.index(id)).unwrap();
+        let writer = (root + 1 + dice.below(29)) % 30;
+        world.network().break_link(writer, root, Fault::Blocked);
+        world.network().break_link(root, writer, Fault::Blocked);
+        world.run_for(30 * SECOND);
+        let expiry = world.now() / SECOND + 86_400;
+        let reply = world.ask(writer, Command::Insert { key, value: value.clone(), expiry });
+        assert!(matches!(reply, Some(Reply::Stored { .. })), "{reply:?}");
+        let reply = world.ask(writer, Command::Lookup { key });
+        assert!(matches!(&reply, Some(Reply::Found { value: found, .. }) if *found == value), "{reply:?}");
+        world.network().mend_link(writer, root);
+        world.network().mend_link(root, writer);
     }
 }

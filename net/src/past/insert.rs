@@ -2,7 +2,8 @@
 //!
 //! The writer finds the root of the key and hands it the block; the root checks it and gives it to the k closest live
 //! nodes on distinct hosts, itself among them. At a majority of k the writer hears that it is stored; the root goes on
-//! to k, and asks the next closest in place of a holder that refuses, because it is full, or is silent. There is no pointer to
+//! to k, and asks the next closest in place of a holder that refuses, because it is full, or is silent. A root that is silent
+//! is replaced by the next nearest, which does the same. There is no pointer to
 //! such a diverted copy: it is at most [`SUBSTITUTES_MAX`] hosts beyond the k nearest, where readers ([`super::lookup`]) and those
 //! who extend its lease ([`super::refresh`]) look as well. A pointer would save them some questions, and would itself have to be
 //! kept on a full disk, refreshed, and handed on.
@@ -27,6 +28,8 @@ pub(super) struct Insertion {
     value: Bytes,
     expiry: Seconds,
     tries: u8,
+    /// Who was handed the block and has not answered; at most one a try.
+    silent: Vec<Id>,
 }
 
 /// The copying of a block to its holders, by us as its root.
@@ -51,7 +54,8 @@ impl Past {
         expiry: Seconds,
     ) {
         let task = turn.site.number();
-        self.insertions.insert(task, Insertion { request, key, value: value.clone(), expiry, tries: 0 });
+        self.insertions
+            .insert(task, Insertion { request, key, value: value.clone(), expiry, tries: 0, silent: Vec::new() });
         // Our own caller's mistakes are found here, so that a root's refusal can be known for a lie.
         self.begin_verification(turn, key, value, Then::InsertionVerified(task));
     }
@@ -69,7 +73,8 @@ impl Past {
         }
     }
 
-    /// Looks for the root, or for another one.
+    /// Looks for the root. One that has not answered may be alive, and others reach it, though we do not: then the next nearest
+    /// is handed the block, and copies it in its place.
     pub(super) fn find_root(&mut self, pastry: &mut Pastry, turn: &mut Turn<'_>, task: u64) {
         let Some(insertion) = self.insertions.get_mut(&task) else { return };
         if insertion.tries >= INSERT_TRIES {
@@ -78,6 +83,13 @@ impl Past {
         }
         insertion.tries += 1;
         let target = insertion.key.placement();
+        if !insertion.silent.is_empty() {
+            let silent = insertion.silent.clone();
+            let nearest = nearest_live(pastry, turn, target, usize::from(INSERT_TRIES));
+            let next = nearest.into_iter().find(|id| !silent.contains(id));
+            self.insertion_located(turn, task, next);
+            return;
+        }
         match pastry.known_root(target) {
             Some(root) => self.insertion_located(turn, task, Some(root)),
             None => pastry.locate(turn, target, Asker::Insertion(task)),
@@ -93,8 +105,11 @@ impl Past {
         }
     }
 
-    pub(super) fn insertion_answered(&mut self, turn: &mut Turn<'_>, task: u64, answer: Answer) {
-        let Some(insertion) = self.insertions.get(&task) else { return };
+    pub(super) fn insertion_answered(&mut self, turn: &mut Turn<'_>, task: u64, from: Id, answer: Answer) {
+        let Some(insertion) = self.insertions.get_mut(&task) else { return };
+        if matches!(answer, Answer::Silence) {
+            insertion.silent.push(from);
+        }
         let quorum = rules(turn, eligible(&turn.site.roster, &insertion.key).len()).content_quorum();
         match answer {
             Answer::Body(Body::Inserted(Inserted { outcome: StoreOutcome::Durable, copies }))
