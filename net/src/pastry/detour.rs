@@ -1,6 +1,6 @@
 //! Ways round broken links: two nodes that cannot reach each other, though others reach both.
 //!
-//! The later pings of a probe of a member of the leaf set also go through *relays*, two other members each time. A Pong that comes back that way
+//! The later pings of a probe of a member of the leaf set also go through *relays*, another member each time. A Pong that comes back that way
 //! makes a *detour*: from then on what we say to that peer goes through that relay, until a ping sent straight is answered
 //! straight again, which is tried now and then. A relay passes a frame on once, to its receiver or not at all.
 //!
