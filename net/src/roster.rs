@@ -125,18 +125,7 @@ impl Roster {
     /// whether or not they answer. The same as [`RingDocument::eligible`], without the scan.
     #[must_use]
     pub fn eligible(&self, placement: Id, count: usize) -> Vec<Id> {
-        let mut chosen = Vec::with_capacity(count);
-        let mut hosts = Vec::with_capacity(count);
-        for (id, host) in self.nearest_active(placement) {
-            if chosen.len() == count {
-                break;
-            }
-            if !hosts.contains(&host) {
-                hosts.push(host);
-                chosen.push(id);
-            }
-        }
-        chosen
+        first_hosts(self.nearest_active(placement), count)
     }
 
     /// The ids of active members with their hosts, nearest to `placement` first.
@@ -239,6 +228,22 @@ impl Roster {
             }
         })
     }
+}
+
+/// Of ids with their hosts, the first `count` on distinct ones.
+pub(crate) fn first_hosts(ids: impl Iterator<Item = (Id, Host)>, count: usize) -> Vec<Id> {
+    let mut hosts: Vec<Host> = Vec::with_capacity(count);
+    let mut chosen = Vec::with_capacity(count);
+    for (id, host) in ids {
+        if chosen.len() == count {
+            break;
+        }
+        if !hosts.contains(&host) {
+            hosts.push(host);
+            chosen.push(id);
+        }
+    }
+    chosen
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::id::{Id, Key};
 use crate::limits::{ABSENCE, ABSENCE_SPREAD, SECOND};
 use crate::machine::Micros;
 use crate::pastry::{Pastry, eligible, is_signed};
-use crate::roster::{Host, Roster};
+use crate::roster::{Roster, first_hosts};
 use crate::site::{Due, Turn};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -206,20 +206,4 @@ fn is_any_key_endangered(turn: &Turn<'_>) -> bool {
         let away = first_hosts(with_hosts, k).into_iter().filter(|id| absences.contains(*id)).count();
         away + ENOUGH_ALIVE > k
     })
-}
-
-/// Of ids with their hosts, the first `count` on distinct ones.
-fn first_hosts(ids: impl Iterator<Item = (Id, Host)>, count: usize) -> Vec<Id> {
-    let mut hosts: Vec<Host> = Vec::with_capacity(count);
-    let mut chosen = Vec::with_capacity(count);
-    for (id, host) in ids {
-        if chosen.len() == count {
-            break;
-        }
-        if !hosts.contains(&host) {
-            hosts.push(host);
-            chosen.push(id);
-        }
-    }
-    chosen
 }
