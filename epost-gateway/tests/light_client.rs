@@ -1,5 +1,4 @@
-//! Goal: docs/protocol.md and docs/transport.md are enough to write another program that works with a ring (issue of their
-//! completeness), and a client has no more rights than they give it.
+//! Goal: docs/protocol.md and docs/transport.md are enough to write another program that works with a ring.
 //!
 //! Method: a client in Python (net/tests/client), with a QUIC of another make and everything else written from those pages
 //! alone, stores blocks on a ring of three real processes and reads them back; small ones and ones that travel on the bulk

@@ -1,5 +1,5 @@
 //! Goal: a ring of real processes goes on while links between them are cut, parts in two, and becomes one ring again: nothing
-//! acknowledged is lost, nothing waits for ever, every drop is counted.
+//! acknowledged is lost, and nothing waits for ever. What was dropped is printed.
 //!
 //! Method: sixteen node processes and one node in this process, which asks; each link is a pair of UDP ports that the test
 //! can cut ([`fleet`]). What is read is compared with what was written; what the nodes think of each other is read from
