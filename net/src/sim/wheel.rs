@@ -33,14 +33,13 @@ struct Ends {
     last: u32,
 }
 
+/// Where an entry is linked. What it stands for lies elsewhere, so that moving entries about touches little memory.
 #[derive(Debug)]
-struct Entry<T> {
+struct Link {
     at: Micros,
     before: u32,
     /// The next in the list; of a free entry, the next free one.
     after: u32,
-    /// `None` for a free entry.
-    what: Option<T>,
 }
 
 #[derive(Debug)]
@@ -69,7 +68,9 @@ impl Level {
 pub(super) struct Wheel<T> {
     now: Micros,
     levels: Box<[Level; LEVELS]>,
-    entries: Vec<Entry<T>>,
+    links: Vec<Link>,
+    /// What each entry stands for; `None` for a free one.
+    contents: Vec<Option<T>>,
     free: u32,
     len: usize,
 }
@@ -77,7 +78,14 @@ pub(super) struct Wheel<T> {
 impl<T> Wheel<T> {
     /// An empty wheel at this time.
     pub(super) fn new(now: Micros) -> Wheel<T> {
-        Wheel { now, levels: Box::new([Level::EMPTY; LEVELS]), entries: Vec::new(), free: NOBODY, len: 0 }
+        Wheel {
+            now,
+            levels: Box::new([Level::EMPTY; LEVELS]),
+            links: Vec::new(),
+            contents: Vec::new(),
+            free: NOBODY,
+            len: 0,
+        }
     }
 
     /// Entries in it.
@@ -88,15 +96,17 @@ impl<T> Wheel<T> {
     /// Puts something in, behind everything of the same time.
     pub(super) fn push(&mut self, at: Micros, what: T) -> Place {
         assert!(at >= self.now, "the past does not come again");
-        let entry = Entry { at, before: NOBODY, after: NOBODY, what: Some(what) };
+        let link = Link { at, before: NOBODY, after: NOBODY };
         let index = if self.free == NOBODY {
-            assert!(self.entries.len() < NOBODY as usize, "the wheel is full");
-            self.entries.push(entry);
-            (self.entries.len() - 1) as u32
+            assert!(self.links.len() < NOBODY as usize, "the wheel is full");
+            self.links.push(link);
+            self.contents.push(Some(what));
+            (self.links.len() - 1) as u32
         } else {
             let index = self.free;
-            self.free = self.entries[index as usize].after;
-            self.entries[index as usize] = entry;
+            self.free = self.links[index as usize].after;
+            self.links[index as usize] = link;
+            self.contents[index as usize] = Some(what);
             index
         };
         self.len += 1;
@@ -147,7 +157,7 @@ impl<T> Wheel<T> {
         it.occupied[slot / 64] &= !(1 << (slot % 64));
         while next != NOBODY {
             let index = next;
-            next = self.entries[index as usize].after;
+            next = self.links[index as usize].after;
             self.link(index);
         }
     }
@@ -159,7 +169,7 @@ impl<T> Wheel<T> {
     }
 
     fn link(&mut self, index: u32) {
-        let (level, slot) = self.location(self.entries[index as usize].at);
+        let (level, slot) = self.location(self.links[index as usize].at);
         let level = &mut self.levels[level];
         let last = level.lists[slot].last;
         level.lists[slot].last = index;
@@ -167,28 +177,28 @@ impl<T> Wheel<T> {
             level.lists[slot].first = index;
             level.occupied[slot / 64] |= 1 << (slot % 64);
         } else {
-            self.entries[last as usize].after = index;
+            self.links[last as usize].after = index;
         }
-        let entry = &mut self.entries[index as usize];
-        (entry.before, entry.after) = (last, NOBODY);
+        let link = &mut self.links[index as usize];
+        (link.before, link.after) = (last, NOBODY);
     }
 
     fn take(&mut self, index: u32) -> Option<T> {
-        let entry = self.entries.get_mut(index as usize)?;
-        let what = entry.what.take()?;
-        let (at, before, after) = (entry.at, entry.before, entry.after);
-        entry.after = self.free;
+        let what = self.contents.get_mut(index as usize)?.take()?;
+        let link = &mut self.links[index as usize];
+        let (at, before, after) = (link.at, link.before, link.after);
+        link.after = self.free;
         self.free = index;
         self.len -= 1;
         let (level, slot) = self.location(at);
         let level = &mut self.levels[level];
         match before {
             NOBODY => level.lists[slot].first = after,
-            before => self.entries[before as usize].after = after,
+            before => self.links[before as usize].after = after,
         }
         match after {
             NOBODY => level.lists[slot].last = before,
-            after => self.entries[after as usize].before = before,
+            after => self.links[after as usize].before = before,
         }
         if before == NOBODY && after == NOBODY {
             level.occupied[slot / 64] &= !(1 << (slot % 64));
@@ -282,6 +292,6 @@ mod tests {
             assert_eq!(wheel.cancel(moved), Some(round));
             assert_eq!(wheel.pop(round * 10 + 6), Some((round * 10 + 5, kept, round)));
         }
-        assert_eq!(wheel.entries.len(), 2, "an entry that is put off leaves nothing behind");
+        assert_eq!(wheel.links.len(), 2, "an entry that is put off leaves nothing behind");
     }
 }
