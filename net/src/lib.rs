@@ -14,6 +14,7 @@
 
 mod call;
 pub mod id;
+mod id_table;
 pub mod limits;
 pub mod machine;
 pub mod overlay;

@@ -70,8 +70,8 @@ pub const FAILURES_KEPT: usize = 16;
 pub const TABLE_PERIOD_MIN: Micros = 60 * SECOND;
 /// A routing-table entry unheard of for this long is pinged, however seldom nodes fail.
 pub const TABLE_PERIOD_MAX: Micros = 3_600 * SECOND;
-/// Time between looks at the routing table, at least and at most.
-pub const TABLE_LOOK: [Micros; 2] = [2 * SECOND, 60 * SECOND];
+/// Time between looks at the routing table, at least and at most; one that fails has it looked at soon.
+pub const TABLE_LOOK: [Micros; 2] = [2 * SECOND, 600 * SECOND];
 /// Pause after the first comparison of routing-table rows; each later one is longer by a third.
 pub const ROWS_PAUSE_MIN: Micros = SECOND;
 /// Longest pause between comparisons of routing-table rows.
@@ -141,6 +141,8 @@ pub const JOIN_TRIES: u8 = 6;
 pub const SLEPT: Micros = 15 * SECOND;
 /// Most peers whose liveness is followed.
 pub const PEERS_MAX: usize = 1_024;
+/// So many of them are forgotten when there is no room for another.
+pub const PEERS_FORGOTTEN: usize = PEERS_MAX / 8;
 /// Most dead peers remembered.
 pub const DEPARTED_MAX: usize = 256;
 /// Most dead peers told to others at once.

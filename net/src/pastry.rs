@@ -306,6 +306,7 @@ impl Pastry {
         }
         if self.leaf_set.contains(id) || self.table.towards(id) == Some(id) {
             self.failures.failed(turn.now);
+            self.look_at_table_soon(turn); // By this rate it may be due.
         }
         self.drop_peer(turn, id);
         turn.notice(Notice::Departed(id));

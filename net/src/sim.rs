@@ -11,7 +11,6 @@
 //! ring through such a plan, judged all the while from outside ([`inspector`]); a plan that fails is made smaller by [`shrink`].
 
 mod checkers;
-mod directory;
 pub mod faults;
 pub mod inspector;
 mod network;

@@ -6,25 +6,33 @@
 
 use super::round_trip::RoundTrip;
 use crate::id::Id;
+use crate::id_table::IdTable;
 use crate::limits::{
-    DEPARTED_FORGOTTEN, DEPARTED_MAX, DEPARTED_TOLD_MAX, HEARSAY_REST, HEARSAY_REST_MAX, PEERS_MAX, PROBE_WAITS,
-    READY_REST, SECOND, SUSPECT_PINGS, WAIT_UNKNOWN,
+    DEPARTED_FORGOTTEN, DEPARTED_MAX, DEPARTED_TOLD_MAX, HEARSAY_REST, HEARSAY_REST_MAX, PEERS_FORGOTTEN, PEERS_MAX,
+    PROBE_WAITS, READY_REST, SECOND, SUSPECT_PINGS, WAIT_UNKNOWN,
 };
 use crate::machine::{Metric, Micros};
 use crate::site::{Due, Turn};
 use crate::wire::{Body, Presence};
 use std::collections::BTreeMap;
 
+/// What is kept of each peer; there are many, so only what all of them need.
 #[derive(Clone, Copy, Debug, Default)]
 struct Peer {
     /// When it last spoke to us; 0 for never.
     heard: Micros,
-    ready: bool,
     booted: u64,
-    probe: Option<Probe>,
-    /// The number of our last ping that is unanswered, and when it was sent.
-    pinged: Option<(u64, Micros)>,
     round_trip: RoundTrip,
+    ready: bool,
+}
+
+/// A ping that its peer has not answered.
+#[derive(Clone, Copy, Debug)]
+struct Pinged {
+    request: u64,
+    at: Micros,
+    /// The probe that it is a part of, until the peer speaks.
+    probe: Option<Probe>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,20 +40,6 @@ struct Probe {
     pings: usize,
     /// When the answer to the last ping is overdue.
     due: Micros,
-}
-
-impl Peer {
-    fn ping(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence) {
-        let request = turn.site.number();
-        self.pinged = Some((request, turn.now));
-        turn.send(id, request, Body::Ping(presence));
-    }
-
-    /// Pings the peer; its answer is overdue when [`Due::Probe`] comes.
-    fn probe(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence, least: Micros) -> Micros {
-        self.ping(turn, id, presence);
-        turn.due_after(self.round_trip.wait(WAIT_UNKNOWN).max(least), Due::Probe(id))
-    }
 }
 
 /// What a probe's timer found out.
@@ -60,7 +54,9 @@ pub(crate) enum Verdict {
 /// What is known of each peer's liveness.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
-    peers: BTreeMap<Id, Peer>,
+    peers: IdTable<Peer>,
+    /// The last ping to each peer in `peers` that has left it unanswered: few at any time.
+    pinged: BTreeMap<Id, Pinged>,
     departed: BTreeMap<Id, Departed>,
 }
 
@@ -75,23 +71,16 @@ struct Departed {
 impl Liveness {
     /// The peer has spoken, which answers a probe; returns whether it was thought dead.
     pub(crate) fn heard(&mut self, turn: &mut Turn<'_>, id: Id) -> bool {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.heard = turn.now;
-            if let Some(probe) = peer.probe.take() {
-                turn.not_due(probe.due, Due::Probe(id));
-            }
-        } else {
-            if self.peers.len() >= PEERS_MAX {
-                self.make_room();
-            }
-            self.peers.insert(id, Peer { heard: turn.now, ..Peer::default() });
+        self.peer(id).heard = turn.now;
+        if let Some(probe) = self.pinged.get_mut(&id).and_then(|pinged| pinged.probe.take()) {
+            turn.not_due(probe.due, Due::Probe(id));
         }
         self.departed.remove(&id).is_some()
     }
 
     /// The peer has said how it is; returns whether it has restarted since it last said so.
     pub(crate) fn heard_presence(&mut self, id: Id, presence: &Presence) -> bool {
-        let Some(peer) = self.peers.get_mut(&id) else { return false };
+        let Some(peer) = self.peers.get_mut(id) else { return false };
         let restarted = peer.booted != 0 && peer.booted != presence.booted;
         peer.ready = presence.ready;
         peer.booted = presence.booted;
@@ -99,23 +88,22 @@ impl Liveness {
     }
 
     pub(crate) fn last_heard(&self, id: Id) -> Micros {
-        self.peers.get(&id).map_or(0, |peer| peer.heard)
+        self.peers.get(id).map_or(0, |peer| peer.heard)
     }
 
     pub(crate) fn is_ready(&self, id: Id) -> bool {
-        self.peers.get(&id).is_some_and(|peer| peer.heard > 0 && peer.ready)
+        self.peers.get(id).is_some_and(|peer| peer.heard > 0 && peer.ready)
     }
 
     /// Whether its answer to a ping is overdue.
     pub(crate) fn is_suspect(&self, id: Id) -> bool {
-        self.peers.get(&id).and_then(|peer| peer.probe).is_some_and(|probe| probe.pings > SUSPECT_PINGS)
+        self.probe_of(id).is_some_and(|probe| probe.pings > SUSPECT_PINGS)
     }
 
     /// Whether it has left our last ping unanswered, lately.
     pub(crate) fn is_unresponsive(&self, id: Id, now: Micros) -> bool {
-        let Some(peer) = self.peers.get(&id) else { return false };
-        peer.pinged
-            .is_some_and(|(_, at)| peer.heard < at && (SECOND..HEARSAY_REST_MAX).contains(&now.saturating_sub(at)))
+        let is_late = |at: Micros| (SECOND..HEARSAY_REST_MAX).contains(&now.saturating_sub(at));
+        self.pinged.get(&id).is_some_and(|pinged| self.last_heard(id) < pinged.at && is_late(pinged.at))
     }
 
     pub(crate) fn is_departed(&self, id: Id) -> bool {
@@ -127,7 +115,7 @@ impl Liveness {
     pub(crate) fn deserves_probe(&self, id: Id, now: Micros) -> bool {
         let has_rested = |since: Micros, rest: Micros| now.saturating_sub(since) >= rest;
         let was_buried = self.departed.get(&id).is_some_and(|departed| !has_rested(departed.since, departed.rest));
-        let has_spoken = self.peers.get(&id).is_some_and(|peer| peer.heard > 0 && !has_rested(peer.heard, READY_REST));
+        let has_spoken = self.peers.get(id).is_some_and(|peer| peer.heard > 0 && !has_rested(peer.heard, READY_REST));
         !was_buried && !has_spoken
     }
 
@@ -141,79 +129,89 @@ impl Liveness {
 
     /// Begins to probe a peer, unless that is under way.
     pub(crate) fn probe(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence) {
-        if !self.peers.contains_key(&id) && self.peers.len() >= PEERS_MAX {
-            self.make_room();
+        if self.probe_of(id).is_none() {
+            self.peer(id);
+            self.ping(turn, id, presence, Some((1, PROBE_WAITS[0])));
         }
-        let peer = self.peers.entry(id).or_default();
-        if peer.probe.is_some() {
-            return;
-        }
-        let due = peer.probe(turn, id, presence, PROBE_WAITS[0]);
-        peer.probe = Some(Probe { pings: 1, due });
     }
 
     /// Pings a peer once, to learn where it is or whether it is back; nothing follows if it does not answer.
     pub(crate) fn call_out(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence) {
-        if !self.peers.contains_key(&id) && self.peers.len() >= PEERS_MAX {
-            self.make_room();
-        }
-        self.peers.entry(id).or_default().ping(turn, id, presence);
+        self.peer(id);
+        self.ping(turn, id, presence, None);
     }
 
     /// A probe's timer: pings again, or finds the peer dead.
     pub(crate) fn probe_due(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence) -> Verdict {
-        let Some(peer) = self.peers.get_mut(&id) else { return Verdict::Open };
-        let Some(Probe { pings, .. }) = peer.probe else { return Verdict::Open };
+        let Some(Probe { pings, .. }) = self.probe_of(id) else { return Verdict::Open };
         let Some(wait) = PROBE_WAITS.get(pings) else {
             self.bury(turn, id);
             return Verdict::Dead;
         };
-        let due = peer.probe(turn, id, presence, *wait);
-        peer.probe = Some(Probe { pings: pings + 1, due });
+        self.ping(turn, id, presence, Some((pings + 1, *wait)));
         Verdict::Open
+    }
+
+    /// Pings a peer. As a probe's so-many-eth ping, its answer is overdue when [`Due::Probe`] comes, after that wait at least.
+    /// A probe that is under way goes on beside any other ping.
+    fn ping(&mut self, turn: &mut Turn<'_>, id: Id, presence: Presence, probe: Option<(usize, Micros)>) {
+        let request = turn.site.number();
+        turn.send(id, request, Body::Ping(presence));
+        let under_way = self.probe_of(id);
+        let probe = probe.map(|(pings, least)| {
+            let due = turn.due_after(self.wait(id).max(least), Due::Probe(id));
+            Probe { pings, due }
+        });
+        self.pinged.insert(id, Pinged { request, at: turn.now, probe: probe.or(under_way) });
+    }
+
+    fn probe_of(&self, id: Id) -> Option<Probe> {
+        self.pinged.get(&id).and_then(|pinged| pinged.probe)
     }
 
     /// How many pings of the probe under way have been sent, and the number of the last.
     pub(crate) fn open_ping(&self, id: Id) -> Option<(usize, u64)> {
-        let peer = self.peers.get(&id)?;
-        Some((peer.probe?.pings, peer.pinged?.0))
+        let pinged = self.pinged.get(&id)?;
+        Some((pinged.probe?.pings, pinged.request))
     }
 
     /// The peer has answered the ping with this number.
     pub(crate) fn ponged(&mut self, id: Id, request: u64, now: Micros) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        if let Some((_, asked)) = peer.pinged.take_if(|(number, _)| *number == request) {
-            peer.round_trip.sample(asked, now);
+        if let Some(pinged) = self.pinged.get(&id).copied().filter(|pinged| pinged.request == request) {
+            self.pinged.remove(&id);
+            self.acknowledged(id, pinged.at, now);
         }
     }
 
     /// The peer has acknowledged something that was sent to it at `asked`.
     pub(crate) fn acknowledged(&mut self, id: Id, asked: Micros, now: Micros) {
-        if let Some(peer) = self.peers.get_mut(&id) {
+        if let Some(peer) = self.peers.get_mut(id) {
             peer.round_trip.sample(asked, now);
         }
     }
 
     /// How long the peer takes to answer, once that is known.
     pub(crate) fn round_trip(&self, id: Id) -> Option<Micros> {
-        self.peers.get(&id).and_then(|peer| peer.round_trip.smoothed())
+        self.peers.get(id).and_then(|peer| peer.round_trip.smoothed())
     }
 
     /// How long to wait for the peer to acknowledge something.
     pub(crate) fn wait(&self, id: Id) -> Micros {
-        self.peers.get(&id).map_or(WAIT_UNKNOWN, |peer| peer.round_trip.wait(WAIT_UNKNOWN))
+        self.peers.get(id).map_or(WAIT_UNKNOWN, |peer| peer.round_trip.wait(WAIT_UNKNOWN))
     }
 
     /// Forgets a peer that is no longer certified.
     pub(crate) fn forget(&mut self, turn: &mut Turn<'_>, id: Id) {
-        if let Some(probe) = self.peers.remove(&id).and_then(|peer| peer.probe) {
+        self.peers.remove(id);
+        if let Some(probe) = self.pinged.remove(&id).and_then(|pinged| pinged.probe) {
             turn.not_due(probe.due, Due::Probe(id));
         }
         self.departed.remove(&id);
     }
 
     fn bury(&mut self, turn: &mut Turn<'_>, id: Id) {
-        self.peers.remove(&id);
+        self.peers.remove(id);
+        self.pinged.remove(&id);
         self.departed.retain(|_, it| turn.now.saturating_sub(it.since) < DEPARTED_FORGOTTEN);
         // Gossip that will not let go of the dead costs a probe now and then, and ever more seldom.
         let rest = self.departed.get(&id).map_or(HEARSAY_REST, |it| (2 * it.rest).min(HEARSAY_REST_MAX));
@@ -225,11 +223,27 @@ impl Liveness {
         turn.count(Metric::PeerDied);
     }
 
-    /// Forgets the peer unheard of for the longest time, of those not being probed.
+    /// What is known of a peer, from now on if it was not.
+    fn peer(&mut self, id: Id) -> &mut Peer {
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains(id) {
+            self.make_room();
+        }
+        self.peers.entry(id)
+    }
+
+    /// Forgets the peers unheard of for the longest time, of those not being probed: some at once, so that a node whom many
+    /// speak to does not search them all for each.
     fn make_room(&mut self) {
-        let quiet = self.peers.iter().filter(|(_, peer)| peer.probe.is_none());
-        if let Some(id) = quiet.min_by_key(|(id, peer)| (peer.heard, **id)).map(|(id, _)| *id) {
-            self.peers.remove(&id);
+        let is_probed = |id: Id| self.pinged.get(&id).is_some_and(|pinged| pinged.probe.is_some());
+        let mut quiet: Vec<(Micros, Id)> =
+            self.peers.iter().filter(|(id, _)| !is_probed(*id)).map(|(id, peer)| (peer.heard, id)).collect();
+        if quiet.len() > PEERS_FORGOTTEN {
+            quiet.select_nth_unstable(PEERS_FORGOTTEN);
+            quiet.truncate(PEERS_FORGOTTEN);
+        }
+        for (_, id) in quiet {
+            self.peers.remove(id);
+            self.pinged.remove(&id);
         }
     }
 }

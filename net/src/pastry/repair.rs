@@ -17,7 +17,7 @@ impl Pastry {
         turn.site.cancel(&[Due::Neighbours, Due::LeafSet, Due::Table, Due::Rows, Due::Announce, Due::Heal]);
         turn.due_about(NEIGHBOUR_PING, Due::Neighbours);
         turn.due_about(LEAF_SET_EXCHANGE, Due::LeafSet);
-        turn.due_about(TABLE_LOOK[1], Due::Table);
+        turn.due_about(NEIGHBOUR_PING, Due::Table);
         turn.due_about(HEAL / 10 + MILLISECOND, Due::Heal);
         self.begin_comparing(turn);
         self.await_confirmation(turn);
@@ -78,6 +78,13 @@ impl Pastry {
             left.clamp(soon, late)
         });
         turn.due_about(next, Due::Table);
+    }
+
+    pub(super) fn look_at_table_soon(&self, turn: &mut Turn<'_>) {
+        if self.is_ready() {
+            turn.site.cancel(&[Due::Table]);
+            turn.due_in(TABLE_LOOK[0], Due::Table);
+        }
     }
 
     pub(super) fn heal(&mut self, turn: &mut Turn<'_>) {

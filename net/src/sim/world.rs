@@ -2,12 +2,12 @@
 
 mod script;
 
-use super::directory::Directory;
 use super::network::{Network, Sending, Weather};
 use super::store::MemoryStore;
 use super::wheel::{Place, Wheel};
 use super::{mix, network};
 use crate::id::Id;
+use crate::id_table::IdTable;
 use crate::limits::{MILLISECOND, SECOND};
 use crate::machine::{
     Action, Actions, Command, ComputeJob, ComputeResult, Event, Machine, Metric, Micros, OpId, Reply, RequestId,
@@ -102,7 +102,7 @@ pub struct World<M> {
     nodes: Vec<Node<M>>,
     /// How often each node has started or been killed; apart from the nodes, for the senders of messages to look at.
     lives: Vec<u32>,
-    directory: Directory,
+    directory: IdTable<()>,
     /// What the machine at work wants done; kept for its capacity.
     actions: Actions,
     /// To whom the machine at work has sent messages of which types in this turn; kept for its capacity.
@@ -136,7 +136,7 @@ impl<M: Machine> World<M> {
             queue: Wheel::new(Self::GENESIS),
             nodes: Vec::new(),
             lives: Vec::new(),
-            directory: Directory::default(),
+            directory: IdTable::default(),
             actions: Actions::default(),
             sent: Vec::new(),
             network: network::Network::new(mix(seed), weather),
@@ -156,7 +156,8 @@ impl<M: Machine> World<M> {
 
     /// Adds a node with an empty disk, not yet started.
     pub fn add(&mut self, id: Id) -> NodeIndex {
-        let node = self.directory.add(id);
+        assert!(!self.directory.contains(id), "ids are unique");
+        let node = self.directory.add(id, ());
         self.lives.push(0);
         self.network.add_node();
         self.nodes.push(Node {
@@ -343,13 +344,13 @@ impl<M: Machine> World<M> {
     /// A node's id.
     #[must_use]
     pub fn id(&self, node: NodeIndex) -> Id {
-        self.directory.id(node)
+        self.directory.at(node).0
     }
 
     /// The node with this id.
     #[must_use]
     pub fn index(&self, id: Id) -> Option<NodeIndex> {
-        self.directory.find(id)
+        self.directory.place(id)
     }
 
     /// A node's machine, if its process runs.
