@@ -12,12 +12,15 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Host(pub u32);
 
+/// A virtual node's place on the ring.
 #[derive(Clone, Copy, Debug)]
-struct Seat {
-    id: Id,
-    host: Host,
+pub(crate) struct Seat {
+    pub(crate) id: Id,
+    pub(crate) host: Host,
+    /// Which of the host's ids it is.
     index: u16,
-    active: bool,
+    /// Whether its member is active: one that is given new objects.
+    pub(crate) active: bool,
 }
 
 /// A ring document with its virtual node ids sorted along the ring.
@@ -140,16 +143,24 @@ impl Roster {
 
     /// All ids clockwise from `id`, `id` itself left out.
     pub fn clockwise_from(&self, id: Id) -> impl Iterator<Item = Id> + '_ {
-        let start = self.seats.partition_point(|seat| seat.id <= id);
-        let (before, after) = self.seats.split_at(start);
-        after.iter().chain(before).map(|seat| seat.id).filter(move |other| *other != id)
+        self.seats_clockwise_from(id).map(|seat| seat.id)
     }
 
     /// All ids counter-clockwise from `id`, `id` itself left out.
     pub fn counter_clockwise_from(&self, id: Id) -> impl Iterator<Item = Id> + '_ {
-        let start = self.position(id);
-        let (before, after) = self.seats.split_at(start);
-        before.iter().rev().chain(after.iter().rev()).map(|seat| seat.id).filter(move |other| *other != id)
+        self.seats_counter_clockwise_from(id).map(|seat| seat.id)
+    }
+
+    /// As [`Roster::clockwise_from`], with all that is known of each.
+    pub(crate) fn seats_clockwise_from(&self, id: Id) -> impl Iterator<Item = &Seat> + '_ {
+        let (before, after) = self.seats.split_at(self.position(id));
+        after.iter().chain(before).filter(move |seat| seat.id != id)
+    }
+
+    /// As [`Roster::counter_clockwise_from`], with all that is known of each.
+    pub(crate) fn seats_counter_clockwise_from(&self, id: Id) -> impl Iterator<Item = &Seat> + '_ {
+        let (before, after) = self.seats.split_at(self.position(id));
+        before.iter().rev().chain(after.iter().rev()).filter(move |seat| seat.id != id)
     }
 
     /// The places along the ring of the ids between `low` and `high`, both included, where `low <= high`.
@@ -170,7 +181,8 @@ impl Roster {
         self.seats[place].id
     }
 
-    fn seat(&self, id: Id) -> Option<&Seat> {
+    /// The place of an id.
+    pub(crate) fn seat(&self, id: Id) -> Option<&Seat> {
         let at = self.position(id);
         self.seats.get(at).filter(|seat| seat.id == id)
     }

@@ -20,7 +20,7 @@ use crate::id::{Id, Key};
 use crate::limits::{ABSENCE, ABSENCE_SPREAD, SECOND};
 use crate::machine::Micros;
 use crate::pastry::{Pastry, eligible, is_signed};
-use crate::roster::{Roster, first_hosts};
+use crate::roster::{Roster, Seat, first_hosts};
 use crate::site::{Due, Turn};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -153,12 +153,12 @@ pub(super) fn certified_sides(roster: &Roster, me: Id, count: usize) -> [Vec<Id>
 
 /// Counter-clockwise and clockwise, nearest first. Our own host is not among them: of its ids one at most is a holder.
 fn sides(roster: &Roster, me: Id, count: usize, admits: impl Fn(Id) -> bool) -> [Vec<Id>; 2] {
-    let near = |ids: &mut dyn Iterator<Item = Id>| {
-        let others = ids.filter_map(|id| roster.host(id).map(|host| (id, host)));
-        let others = others.filter(|(id, host)| roster.is_active(*id) && roster.host(me) != Some(*host) && admits(*id));
-        first_hosts(others, count)
+    let own = roster.host(me);
+    let near = |seats: &mut dyn Iterator<Item = &Seat>| {
+        let others = seats.filter(|seat| seat.active && own != Some(seat.host) && admits(seat.id));
+        first_hosts(others.map(|seat| (seat.id, seat.host)), count)
     };
-    [near(&mut roster.counter_clockwise_from(me)), near(&mut roster.clockwise_from(me))]
+    [near(&mut roster.seats_counter_clockwise_from(me)), near(&mut roster.seats_clockwise_from(me))]
 }
 
 /// Whether a member is taken for alive. Of those within our leaf set's reach we know; a host with many ids may fill it, and
@@ -172,22 +172,22 @@ fn missing(pastry: &Pastry, roster: &Roster, me: Id) -> BTreeSet<Id> {
     let parameters = roster.ring().parameters;
     let (ids_min, hosts_min) = (usize::from(parameters.leaf_set), 2 * usize::from(parameters.k.max(parameters.k_head)));
     let [left, right] = certified_sides(roster, me, hosts_min);
-    let near = |ids: &mut dyn Iterator<Item = Id>, last: Option<&Id>| {
+    let mut missing = BTreeSet::new();
+    let mut look = |seats: &mut dyn Iterator<Item = &Seat>, last: Option<&Id>| {
         let mut has_hosts = last.is_none();
-        let mut nearest = Vec::new();
-        for id in ids.take(NEAR_IDS_MAX) {
-            has_hosts |= last == Some(&id);
-            nearest.push(id);
-            if has_hosts && nearest.len() >= ids_min {
+        for (nth, seat) in seats.take(NEAR_IDS_MAX).enumerate() {
+            if seat.active && !pastry.is_believed_alive(seat.id) {
+                missing.insert(seat.id);
+            }
+            has_hosts |= last == Some(&seat.id);
+            if has_hosts && nth + 1 >= ids_min {
                 break;
             }
         }
-        nearest
     };
-    let mut all = near(&mut roster.clockwise_from(me), right.last());
-    all.extend(near(&mut roster.counter_clockwise_from(me), left.last()));
-    all.retain(|id| roster.is_active(*id) && !pastry.is_believed_alive(*id));
-    all.into_iter().collect()
+    look(&mut roster.seats_clockwise_from(me), right.last());
+    look(&mut roster.seats_counter_clockwise_from(me), left.last());
+    missing
 }
 
 /// Whether of some key near us too few holders are left to wait for the others. Its holders are k hosts next to each other, of
@@ -196,13 +196,13 @@ fn is_any_key_endangered(turn: &Turn<'_>) -> bool {
     let (roster, absences, me) = (&turn.site.roster, &turn.site.absences, turn.site.me);
     let reach = usize::from(roster.ring().parameters.leaf_set);
     let k = usize::from(roster.ring().parameters.k);
-    let mut around: Vec<Id> = roster.counter_clockwise_from(me).take(reach).collect();
+    let mut around: Vec<&Seat> = roster.seats_counter_clockwise_from(me).take(reach).collect();
     around.reverse();
-    around.push(me);
-    around.extend(roster.clockwise_from(me).take(reach));
-    around.retain(|id| roster.is_active(*id) && (!absences.contains(*id) || absences.has_claim(*id, turn.now)));
+    around.extend(roster.seat(me));
+    around.extend(roster.seats_clockwise_from(me).take(reach));
+    around.retain(|seat| seat.active && (!absences.contains(seat.id) || absences.has_claim(seat.id, turn.now)));
     (0..around.len()).any(|first| {
-        let with_hosts = around[first..].iter().filter_map(|id| roster.host(*id).map(|host| (*id, host)));
+        let with_hosts = around[first..].iter().map(|seat| (seat.id, seat.host));
         let away = first_hosts(with_hosts, k).into_iter().filter(|id| absences.contains(*id)).count();
         away + ENOUGH_ALIVE > k
     })

@@ -97,7 +97,13 @@ impl LeafSet {
 
     /// Whether every node is known, because the ring is no larger than the set.
     pub(crate) fn is_whole_ring(&self) -> bool {
-        self.clockwise.len() < self.half || self.counter.iter().any(|id| self.clockwise.contains(id))
+        // A side that is not full has met the other. Two full ones have when the farthest of one lies within the other.
+        self.clockwise.len() < self.half
+            || self
+                .counter
+                .last()
+                .zip(self.clockwise.last())
+                .is_some_and(|(counter, clockwise)| self.me.clockwise(*counter) <= self.me.clockwise(*clockwise))
     }
 
     /// Whether the root of `key` is us or in the set.
