@@ -58,9 +58,10 @@ impl Agreements {
 }
 
 impl Past {
-    /// Tells the store how far leases are agreed on, if that has changed since.
+    /// Tells the store how far leases are agreed on, if that may have changed: once for the comparisons of a round, unless
+    /// they last into the next.
     pub(super) fn tell_leases(&mut self, pastry: &Pastry, turn: &mut Turn<'_>) {
-        if self.agreements.is_news && pastry.is_ready() {
+        if self.agreements.is_news && pastry.is_ready() && !self.upkeep.awaits_answers() {
             self.tell_leases_now(pastry, turn);
         }
     }

@@ -79,6 +79,11 @@ impl Upkeep {
         self.met.contains(&partner)
     }
 
+    /// Whether partners have yet to answer sums that were sent to them.
+    pub(super) fn awaits_answers(&self) -> bool {
+        self.digests_open > 0
+    }
+
     /// Who is near has changed.
     pub(super) fn note_change(&mut self) {
         self.neighbourhood_changed = true;
