@@ -159,7 +159,7 @@ struct AddNode {
     /// Where its status page is; loopback only.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:4200")]
     status: SocketAddr,
-    /// How many virtual nodes it carries: more for a bigger machine.
+    /// How many virtual nodes it carries, 1 to 64: in proportion to its disk, the ring's smallest having 1.
     #[arg(long, default_value_t = 1)]
     weight: u16,
 }

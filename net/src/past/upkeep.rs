@@ -498,13 +498,16 @@ fn listing(turn: &Turn<'_>, from: Id, to: Id, entries: &[Listed], role: ListingR
     RangeListing { scope: turn.site.scope(), from, to, entries: entries.collect(), role }
 }
 
-/// Offers the objects of a page that do not belong to us to the nearest of those they belong to.
+/// Offers the objects of a page that do not belong on our host, whose disk all its ids share, to the nearest of those they
+/// belong to.
 fn offer_orphans(pastry: &Pastry, turn: &mut Turn<'_>, from: Id, to: Id, entries: &[Listed]) {
     let mut offers: BTreeMap<Id, Vec<Listed>> = BTreeMap::new();
+    let host = turn.site.roster.host(turn.site.me);
     for entry in entries.iter().filter(|entry| is_kept(turn, entry.expiry)) {
         let holders = holders(pastry, turn, &entry.key);
         let first = holders.iter().find(|id| !turn.site.absences.contains(**id));
-        if let Some(first) = first.filter(|_| !holders.contains(&turn.site.me)) {
+        let is_ours = holders.iter().any(|id| turn.site.roster.host(*id) == host);
+        if let Some(first) = first.filter(|_| !is_ours) {
             offers.entry(*first).or_default().push(*entry);
         }
     }

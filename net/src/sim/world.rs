@@ -53,7 +53,8 @@ struct Entry {
 
 struct Node<M> {
     machine: Option<M>,
-    store: MemoryStore,
+    /// Which of the world's disks is its own.
+    disk: usize,
     /// The timers that are armed, each once.
     timers: Vec<(TimerId, Place)>,
     adversary: Option<Adversary>,
@@ -95,11 +96,18 @@ impl<M> Node<M> {
     }
 }
 
+/// A disk, and the nodes whose it is: one, or all those of a host.
+struct Disk {
+    store: MemoryStore,
+    nodes: Vec<NodeIndex>,
+}
+
 /// A world of machines.
 pub struct World<M> {
     now: Micros,
     queue: Wheel<Entry>,
     nodes: Vec<Node<M>>,
+    disks: Vec<Disk>,
     /// How often each node has started or been killed; apart from the nodes, for the senders of messages to look at.
     lives: Vec<u32>,
     directory: IdTable<()>,
@@ -135,6 +143,7 @@ impl<M: Machine> World<M> {
             now: Self::GENESIS,
             queue: Wheel::new(Self::GENESIS),
             nodes: Vec::new(),
+            disks: Vec::new(),
             lives: Vec::new(),
             directory: IdTable::default(),
             actions: Actions::default(),
@@ -160,9 +169,10 @@ impl<M: Machine> World<M> {
         let node = self.directory.add(id, ());
         self.lives.push(0);
         self.network.add_node();
+        self.disks.push(Disk { store: MemoryStore::default(), nodes: vec![node] });
         self.nodes.push(Node {
             machine: None,
-            store: MemoryStore::default(),
+            disk: node,
             timers: Vec::new(),
             adversary: None,
             asleep_until: 0,
@@ -204,7 +214,18 @@ impl<M: Machine> World<M> {
 
     /// Empties a node's disk.
     pub fn wipe(&mut self, node: NodeIndex) {
-        self.nodes[node].store = MemoryStore::default();
+        *self.store_mut(node) = MemoryStore::default();
+    }
+
+    /// Lets these nodes, which have stored nothing yet, have one disk between them, as the ids of one host do.
+    pub fn share_disk(&mut self, nodes: &[NodeIndex]) {
+        let Some(first) = nodes.first().map(|node| self.nodes[*node].disk) else { return };
+        for node in nodes {
+            let before = std::mem::replace(&mut self.nodes[*node].disk, first);
+            assert!(self.disks[before].store.used_bytes() == 0, "nothing is stored yet");
+            self.disks[before].nodes.retain(|other| other != node);
+            self.disks[first].nodes.push(*node);
+        }
     }
 
     /// Stops a node for a while, as a closed laptop; what reaches it meanwhile is dealt with when it wakes.
@@ -362,12 +383,12 @@ impl<M: Machine> World<M> {
     /// A node's disk.
     #[must_use]
     pub fn store(&self, node: NodeIndex) -> &MemoryStore {
-        &self.nodes[node].store
+        &self.disks[self.nodes[node].disk].store
     }
 
     /// A node's disk, to damage it.
     pub fn store_mut(&mut self, node: NodeIndex) -> &mut MemoryStore {
-        &mut self.nodes[node].store
+        &mut self.disks[self.nodes[node].disk].store
     }
 
     /// How long a message between two nodes takes when nothing delays it.
@@ -456,7 +477,10 @@ impl<M: Machine> World<M> {
         if let Occurrence::Sweep = what {
             if node.machine.is_some() && node.asleep_until <= self.now {
                 let clock = node.clock_shown.max(self.now.saturating_add_signed(node.clock_ahead));
-                node.store.sweep(clock / SECOND, self.grace_s, node.leases_agreed);
+                // Of the nodes of one host all must have agreed.
+                let disk = &mut self.disks[node.disk];
+                let agreed = disk.nodes.iter().map(|node| self.nodes[*node].leases_agreed).min();
+                disk.store.sweep(clock / SECOND, self.grace_s, agreed.unwrap_or(0));
             }
             self.later(SWEEP, index, 0, Occurrence::Sweep);
             return true;
@@ -470,7 +494,9 @@ impl<M: Machine> World<M> {
         }
         let event = match what {
             Occurrence::Event(event) => event,
-            Occurrence::Complete(op, operation) => Event::Storage { op, result: node.store.perform(operation) },
+            Occurrence::Complete(op, operation) => {
+                Event::Storage { op, result: self.disks[node.disk].store.perform(operation) }
+            }
             Occurrence::Timer(timer) => {
                 node.timers.retain(|(armed, _)| *armed != timer);
                 Event::Timer(timer)

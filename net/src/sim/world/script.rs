@@ -168,6 +168,6 @@ impl<M: Machine> World<M> {
             }
         }
         self.slow_disk(node as usize, slowness);
-        self.nodes[node as usize].store.is_full = is_full;
+        self.store_mut(node as usize).is_full = is_full;
     }
 }
