@@ -13,7 +13,8 @@
 //! `replica` is the other side of all of these: what a node checks before it stores, answers, or admits that it
 //! does not know. `upkeep` keeps the copies of neighbours equal, range by range; `refresh` extends leases, a batch
 //! a holder. Objects are deleted by the store when their lease and the ring's grace have passed, never by message, and only
-//! once other holders were asked for a later lease (`leases`). What a node lacks it fetches within bounds (`pulls`).
+//! once other holders were asked for a later lease (`leases`); signed blocks about which too few can be asked stay (`sparing`).
+//! What a node lacks it fetches within bounds (`pulls`).
 //!
 //! An object travels directly between the two who care, never through the hops of a route: those only find the root.
 
@@ -27,6 +28,7 @@ mod pulls;
 mod refresh;
 mod replica;
 mod signed;
+mod sparing;
 mod upkeep;
 
 use crate::call::Owner;
@@ -48,6 +50,7 @@ use pulls::Pulls;
 use refresh::{Extending, Refreshing};
 use replica::Incoming;
 use signed::{Sent, SignedRead, SignedWrite};
+use sparing::Sparing;
 use std::collections::BTreeMap;
 use upkeep::{Segment, Upkeep};
 
@@ -100,6 +103,10 @@ enum Then {
     PullPut {
         key: Key,
     },
+    /// Our own signed blocks, for those that are to be kept by hand.
+    SparingScan(Sparing),
+    /// Those of a page are kept; whether it was the last.
+    Spared(Sparing, bool),
     /// Later leases that this partner knew of.
     Adopted {
         from: Id,
@@ -216,6 +223,8 @@ impl Past {
             }
             Then::MergeScan { from, listing } => self.merge_scanned(pastry, turn, from, listing, result),
             Then::PullPut { key } => self.pull_stored(turn, key, &result),
+            Then::SparingScan(sparing) => self.sparing_scanned(turn, sparing, result),
+            Then::Spared(next, is_last) => self.spared(turn, next, is_last, &result),
             Then::Adopted { from } => self.compared(from, matches!(result, StorageResult::Touched { .. })),
             _ => {}
         }

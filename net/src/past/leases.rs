@@ -11,7 +11,8 @@
 //! correct. For content n is k by the ring document, however few are alive: of the default three, both others. Substitutes of
 //! those that are gone count in their place, since upkeep has given them what they stand in for; so members that never come
 //! back hold nothing up while k hosts are alive; those that are away for a moment ([`super::holders`]) do for that moment. For signed blocks the eligible members alone count: if fewer than enough
-//! of them are ever there again, space stays taken until the CA declares the others dead.
+//! of them are ever there again, those blocks stay until the CA declares the others dead. They alone: content is deleted
+//! meanwhile ([`super::sparing`]).
 //!
 //! The last thing a clock that is far ahead must not do is to end leases: then a partner lists objects as kept that by our
 //! clock are long gone, under the same lease as ours. That is no agreement ([`is_ahead_of`]).
@@ -19,7 +20,7 @@
 use super::holders::{certified_sides, claiming_sides};
 use super::{Past, rules};
 use crate::id::Id;
-use crate::limits::{CLOCKS_APART_MAX_S, PARTNERS_MAX, SECOND};
+use crate::limits::{CLOCKS_APART_MAX_S, PARTNERS_MAX, SECOND, UPKEEP};
 use crate::machine::{Action, Micros, Seconds};
 use crate::pastry::Pastry;
 use crate::site::Turn;
@@ -34,6 +35,13 @@ pub(super) struct Agreements {
     is_news: bool,
     /// What the store was last told.
     told: Seconds,
+    /// Whether the agreement on signed blocks lags behind that on content, by more than a round or two in which somebody did not
+    /// answer.
+    pub(super) is_content_held_up: bool,
+    /// Signed blocks that ended before this are kept by hand ([`super::sparing`]).
+    spared: Seconds,
+    /// Whether they are being looked for.
+    pub(super) is_sparing: bool,
 }
 
 impl Agreements {
@@ -47,6 +55,13 @@ impl Agreements {
         {
             self.as_of.remove(&oldest);
         }
+    }
+
+    /// All signed blocks that ended before this have been given a lease to here.
+    pub(super) fn are_spared(&mut self, end: Seconds) {
+        self.is_sparing = false;
+        self.is_news = true;
+        self.spared = end.max(self.spared);
     }
 
     /// Since when all of any `needed` of these have agreed with us, whichever of the rest are silent.
@@ -70,16 +85,19 @@ impl Past {
     /// may have changed.
     pub(super) fn tell_leases_now(&mut self, pastry: &Pastry, turn: &mut Turn<'_>) {
         self.agreements.is_news = false;
-        let through = self.agreed_through(pastry, turn) / SECOND;
+        let [content, signed] = self.agreed_through(pastry, turn);
+        self.agreements.is_content_held_up = signed + 2 * UPKEEP < content;
+        let through = (content / SECOND).min((signed / SECOND).max(self.agreements.spared));
         if through > self.agreements.told {
             self.agreements.told = through;
             turn.out.push(Action::LeasesAgreed { through });
         }
     }
 
-    /// The latest moment as of which every key that we may hold was compared with enough of its other holders. The holders
-    /// of a key are neighbours on the ring, we among them: so many to the left of us, the rest to the right.
-    fn agreed_through(&self, pastry: &Pastry, turn: &Turn<'_>) -> Micros {
+    /// The latest moments as of which every key of content, and of a signed block, that we may hold was compared with enough of
+    /// its other holders. The holders of a key are neighbours on the ring, we among them: so many to the left of us, the rest
+    /// to the right.
+    fn agreed_through(&self, pastry: &Pastry, turn: &Turn<'_>) -> [Micros; 2] {
         let (roster, me) = (&turn.site.roster, turn.site.me);
         let parameters = roster.ring().parameters;
         let rules = rules(turn, roster.eligible(me, usize::from(parameters.k.max(parameters.k_head))).len());
@@ -87,15 +105,14 @@ impl Past {
         let content = (k, k + 1 - rules.content_quorum(), claiming_sides(pastry, turn, k));
         let needed = k_head + rules.head_faults() + 1 - rules.head_quorum();
         let signed = (k_head, needed, certified_sides(roster, me, k_head));
-        let mut through = turn.now;
-        for (count, needed, [left, right]) in [content, signed] {
-            for before in 0..count {
+        [content, signed].map(|(count, needed, [left, right])| {
+            let through = (0..count).map(|before| {
                 let mut others: BTreeSet<Id> = left.iter().take(before).copied().collect();
                 others.extend(right.iter().take(count - 1 - before));
-                through = through.min(self.agreements.through(&others, needed.min(count - 1), turn.now));
-            }
-        }
-        through
+                self.agreements.through(&others, needed.min(count - 1), turn.now)
+            });
+            through.min().unwrap_or(turn.now)
+        })
     }
 }
 

@@ -144,6 +144,7 @@ impl Past {
         turn.due_about(period, Due::Upkeep);
         self.upkeep.rounds += 1;
         self.tell_leases_now(pastry, turn);
+        self.spare(pastry, turn);
         self.look_for_missing(pastry, turn);
         if self.is_synced(pastry, turn.site) {
             self.promises.settle(&turn.site.roster);
@@ -533,7 +534,7 @@ fn partners(pastry: &Pastry, roster: &Roster, me: Id) -> Vec<Id> {
 }
 
 /// The part of the ring in which the keys lie that we may be a holder of: between the outermost partners.
-fn neighbourhood(pastry: &Pastry, roster: &Roster, me: Id) -> (Id, Id) {
+pub(super) fn neighbourhood(pastry: &Pastry, roster: &Roster, me: Id) -> (Id, Id) {
     let parameters = &roster.ring().parameters;
     let count = usize::from(parameters.k_head.max(parameters.k));
     let [certified_left, certified_right] = certified_sides(roster, me, count);
