@@ -217,6 +217,8 @@ pub const CLOCKS_APART_MAX_S: u64 = 600;
 pub const UPKEEP: Micros = 300 * SECOND;
 /// Period of replica upkeep while this node does not yet know what it should hold.
 pub const UPKEEP_SYNC: Micros = 5 * SECOND;
+/// Who has founded a ring with others as new as itself is one of its founders for this long.
+pub const FOUNDING: Micros = 900 * SECOND;
 /// After so many hurried rounds a node that cannot reach enough others goes on at the usual pace.
 pub const UPKEEP_SYNC_ROUNDS: u32 = 24;
 /// Every so many rounds the objects that belong elsewhere are offered to their holders.
@@ -244,6 +246,8 @@ pub const PULL_SOURCES_MAX: usize = 4;
 pub const PARTNERS_MAX: usize = 512;
 
 const _: () = assert!(LOOKUP_HEDGE < FETCH_WAIT);
+// Whoever was there when a ring was founded has met the first founder again by then.
+const _: () = assert!(FOUNDING > 2 * UPKEEP);
 // After a death k copies are there again within fifteen minutes.
 const _: () = assert!(ABSENCE + ABSENCE_SPREAD + 120 * SECOND <= 900 * SECOND);
 const _: () = assert!(8 * (DIGESTS_OPEN_MAX + PULLS_OPEN_MAX) <= CALLS_MAX);

@@ -10,12 +10,14 @@
 pub mod body;
 pub mod codec;
 pub mod group;
+pub mod range;
 
 use crate::id::Id;
 use crate::limits::{DATAGRAM_BODY_BYTES_MAX, STREAM_PAYLOAD_BYTES_MAX};
 pub use body::*;
 pub use codec::{Frame, HEADER_BYTES, decode, encode, frame_length};
 pub use group::*;
+pub use range::*;
 
 /// Version of the wire format, in every frame.
 pub const WIRE_VERSION: u8 = 1;

@@ -7,7 +7,7 @@
 use ed25519_dalek::{Signer, SigningKey};
 use net::id::{Id, Key, Kind};
 use net::limits::SECOND;
-use net::machine::{Action, Command, Micros, Reply};
+use net::machine::{Action, Command, Micros, Reply, StorageOperation};
 use net::overlay::Overlay;
 use net::past::block::encode_signed;
 use net::ring::{MemberState, Parameters};
@@ -273,6 +273,24 @@ fn heads_alone_wait(mut run: Run, dead: &[NodeIndex]) {
 #[test]
 fn heads_on_three_wait_for_the_one_that_is_dead_and_nothing_waits_for_them() {
     heads_alone_wait(Run::with_heads_on(0xc290, 12, 3), &[AWAY]);
+}
+
+/// The control: nodes that cannot keep heads by themselves keep everything.
+#[test]
+fn control_content_waits_for_heads_that_are_not_kept_by_hand() {
+    let mut run = Run::with_heads_on(0xc290, 12, 3);
+    run.heads_on(&[AWAY]);
+    run.world.kill(AWAY);
+    let is_head = |leases: &[(Key, u64)]| leases.iter().all(|(key, _)| key.kind == Kind::Head);
+    for node in run.world.nodes() {
+        let without = move |action: Action| match action {
+            Action::Storage { operation: StorageOperation::Touch { leases }, .. } if is_head(&leases) => vec![],
+            other => vec![other],
+        };
+        run.world.corrupt(node, Box::new(without));
+    }
+    run.pass_until(run.expiry + GRACE_S + 150 * 60);
+    assert!(run.copies_on_the_living(&run.left) > 0);
 }
 
 #[test]

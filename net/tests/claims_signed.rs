@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use net::id::{Id, Key, Kind};
-use net::limits::SECOND;
+use net::limits::{FOUNDING, SECOND};
 use net::machine::{Action, Actions, Command, ComputeJob, ComputeResult, Event, Machine, Micros, Reply, Stored};
 use net::overlay::Overlay;
 use net::past::block::{Refusal, encode_signed, verify};
@@ -412,6 +412,97 @@ fn claim_22_three_joins_in_a_row_lose_no_acknowledged_head() {
 fn claim_22_control_newcomers_that_do_not_wait_lose_it() {
     let (parted, _) = three_joins_from_a_stale_holder(true);
     assert_eq!(parted, Some(1), "the acknowledged head is lost to this reader");
+}
+
+/// Of five holders one is behind; of the four that have the new head three lose their disks at once, and the fourth is cut off.
+/// Returns the version a reader is told, if any; and what it is told when that one is back.
+fn three_lose_their_disks(are_bold: bool) -> (Option<u64>, Option<u64>) {
+    let (founding, mut world) = ring(0x5115, 14, 5);
+    world.run_for(FOUNDING);
+    let owner = signer(14);
+    let key = key_of(&owner, Kind::Head);
+    assert!(matches!(put(&mut world, 0, key, head(&owner, 1, b"old")), Some(Reply::Stored { .. })));
+    world.run_for(SECOND);
+    let holders = replicas(&founding, &world, key);
+    let reader = world.nodes().find(|node| !holders.contains(node)).unwrap();
+    let [a, b, c, keeper, stale] = holders[..] else { panic!("five replicas") };
+    world.network().set_side(stale, 1);
+    assert!(matches!(put(&mut world, reader, key, head(&owner, 2, b"new")), Some(Reply::Stored { copies: 4 })));
+    world.network().set_side(keeper, 2);
+    [a, b, c].into_iter().for_each(|node| world.kill(node));
+    world.run_for(30 * SECOND); // Until the writer has given the one behind up.
+    world.network().set_side(stale, 0);
+    for node in [a, b, c] {
+        world.wipe(node);
+        world.start(node, founding.overlay(world.id(node), 14, Vec::new()));
+        if are_bold {
+            world.corrupt(node, Box::new(as_if_never_new));
+        }
+    }
+    world.run_for(300 * SECOND);
+    for node in [a, b, c] {
+        assert_eq!(world.store(node).get(&key).map(|stored| stored.version), Some(1), "it copied the old one");
+    }
+    let parted = version_read(&mut world, reader, key);
+    world.network().set_side(keeper, 0);
+    world.run_for(900 * SECOND);
+    (parted, version_read(&mut world, reader, key))
+}
+
+/// A newcomer that does not say that it is one.
+fn as_if_never_new(action: Action) -> Vec<Action> {
+    let Action::Send { to, mut message } = action else { return vec![action] };
+    match &mut message.body {
+        Body::RangeListing(listing) => listing.newness = None,
+        Body::RangeDigest(digest) => digest.newness = None,
+        _ => {}
+    }
+    vec![Action::Send { to, message }]
+}
+
+#[test]
+fn claim_22_three_that_lost_their_disks_do_not_vouch_for_each_other() {
+    let (parted, whole) = three_lose_their_disks(false);
+    assert_eq!(parted, None, "three that know nothing and one that is behind are no quorum");
+    assert_eq!(whole, Some(2));
+}
+
+#[test]
+fn claim_22_control_newcomers_that_count_for_each_other_lose_it() {
+    let (parted, _) = three_lose_their_disks(true);
+    assert_eq!(parted, Some(1), "the acknowledged head is lost to this reader");
+}
+
+/// When a ring is founded everybody's disk is empty. It serves as soon as a quorum is there, though they come one by one and
+/// the last never; who comes later is one more.
+#[test]
+fn a_ring_is_founded_by_those_who_are_there() {
+    let seed = 0x5116;
+    println!("seed {seed}");
+    let founding = Founding::new(seed, 5, Parameters::DEFAULT);
+    let mut world = World::new(seed, Weather::FAIR, founding.trust(), founding.ring.parameters.grace_s);
+    let ids = founding.ids();
+    ids.iter().for_each(|id| _ = world.add(*id));
+    for (node, minutes) in [(0, 0), (1, 3), (2, 4), (3, 6)] {
+        world.start(node, founding.overlay(ids[node], 1, Vec::new()));
+        world.run_for(minutes * 60 * SECOND);
+    }
+    let owner = signer(15);
+    let key = key_of(&owner, Kind::Head);
+    assert!(matches!(put(&mut world, 0, key, head(&owner, 1, b"one")), Some(Reply::Stored { copies: 4 })));
+    assert_eq!(version_read(&mut world, 3, key), Some(1));
+    // One begins anew while all are founders still; hours later the fifth comes, and stands in for one that goes.
+    world.start(1, founding.overlay(ids[1], 2, Vec::new()));
+    world.run_for(60 * SECOND);
+    assert_eq!(version_read(&mut world, 2, key), Some(1));
+    world.run_for(3_600 * SECOND);
+    world.start(4, founding.overlay(ids[4], 1, Vec::new()));
+    world.run_for(360 * SECOND);
+    world.kill(2);
+    world.run_for(60 * SECOND);
+    assert_eq!(version_read(&mut world, 4, key), Some(1));
+    assert!(matches!(put(&mut world, 0, key, head(&owner, 2, b"two")), Some(Reply::Stored { copies: 4 })));
+    assert_eq!(version_read(&mut world, 3, key), Some(2));
 }
 
 /// A ring document issued on one side of a partition reaches the other when it heals; a member that it adds gets its own

@@ -277,8 +277,10 @@ fn a_client_is_answered_and_has_no_place() {
 
     let gossip = LeafSetGossip { presence, members: vec![client], departed: vec![node], wants_answer: true };
     let route = Route { target: node, origin: client, question: 1, hops: 0, purpose: Purpose::Join };
-    let digest = RangeDigest { scope, from: node, to: client, count: 0, content: [0; 16], leases: [0; 16] };
-    let listing = RangeListing { scope, from: node, to: client, entries: vec![], role: ListingRole::Orphans };
+    let digest =
+        RangeDigest { scope, from: node, to: client, count: 0, content: [0; 16], leases: [0; 16], newness: None };
+    let listing =
+        RangeListing { scope, from: node, to: client, entries: vec![], role: ListingRole::Orphans, newness: None };
     let others = [
         Body::Pong(presence),
         Body::LeafSet(gossip),

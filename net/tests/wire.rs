@@ -71,7 +71,8 @@ fn message(which: usize, dice: &mut Dice) -> (&'static str, Message) {
         19 => {
             let (from, to, count) = (dice.id(), dice.id(), dice.roll() as u32);
             let (content, leases) = (array(dice), array(dice));
-            let digest = RangeDigest { scope: scope(dice), from, to, count, content, leases };
+            let newness = newness(to);
+            let digest = RangeDigest { scope: scope(dice), from, to, count, content, leases, newness };
             ("range-digest", Body::RangeDigest(digest))
         }
         20 => ("range-agreed", Body::RangeAgreed),
@@ -79,7 +80,10 @@ fn message(which: usize, dice: &mut Dice) -> (&'static str, Message) {
             let role = [ListingRole::Difference, ListingRole::Lacking, ListingRole::Orphans][dice.below(3)];
             let (from, to) = (dice.id(), dice.id());
             let entries = (0..dice.below(6)).map(|_| entry(dice)).collect();
-            ("range-listing", Body::RangeListing(RangeListing { scope: scope(dice), from, to, entries, role }))
+            (
+                "range-listing",
+                Body::RangeListing(RangeListing { scope: scope(dice), from, to, entries, role, newness: newness(to) }),
+            )
         }
         22 => ("tell", Body::Tell(payload(dice))),
         23 => ("told", Body::Told(payload(dice))),
@@ -145,6 +149,11 @@ fn key(dice: &mut Dice) -> Key {
 
 fn place(dice: &mut Dice) -> Place {
     Place { scope: scope(dice), key: key(dice), expiry: dice.roll() }
+}
+
+/// One of the three, by the last byte of an id.
+fn newness(by: Id) -> Option<Newness> {
+    [Some(Newness::Newcomer), Some(Newness::Founder), None][usize::from(by.0[Id::LEN - 1]) % 3]
 }
 
 fn entry(dice: &mut Dice) -> ListingEntry {
@@ -242,7 +251,7 @@ fn unknown_fields_are_skipped_and_long_lists_refused() {
         let role = ListingRole::Orphans;
         let (from, to, entries) = (Id::default(), Id::default(), entries.to_vec());
         let scope = Scope { ring: [1; 16], epoch: u64::MAX };
-        Message { request: 1, body: Body::RangeListing(RangeListing { scope, from, to, entries, role }) }
+        Message { request: 1, body: Body::RangeListing(RangeListing { scope, from, to, entries, role, newness: None }) }
     };
     let over = encode(&listing(&entries), ENDS).joined();
     assert_eq!(decode(&over), Err(WireError::TooMany));

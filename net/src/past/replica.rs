@@ -124,16 +124,15 @@ impl Past {
     /// of its other holders that one of them was among those that acknowledged it, and is correct.
     pub(super) fn would_have(&self, pastry: &Pastry, turn: &Turn<'_>, key: &Key) -> bool {
         let holders = holders(pastry, turn, key);
-        let others = holders.iter().filter(|id| **id != turn.site.me).count();
-        let met = holders.iter().filter(|id| self.upkeep.has_met(**id)).count();
         let rules = rules(turn, holders.len());
+        let others: Vec<Id> = holders.into_iter().filter(|id| *id != turn.site.me).collect();
         // Of n holders q acknowledged, f of them perhaps falsely; of the n - 1 others we need one of the rest.
         let (n, q, f) = if is_signed(key.kind) {
             (usize::from(rules.k_head), rules.head_quorum(), rules.head_faults())
         } else {
             (usize::from(rules.k), rules.content_quorum(), 0)
         };
-        met >= (n + f + 1 - q).min(others)
+        self.upkeep.meetings.are_enough(&others, n + f + 1 - q)
     }
 }
 

@@ -20,19 +20,19 @@
 
 use super::holders::{certified_sides, holders, live_sides};
 use super::leases::is_ahead_of;
+use super::promises::Meetings;
 use super::replica::{bounded_lease, is_kept};
 use super::{Answer, Past, Then};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{
-    DIGESTS_OPEN_MAX, KEYS_PER_MESSAGE_MAX, ORPHANS_EVERY, PARTNERS_MAX, SECOND, UPKEEP, UPKEEP_SYNC,
-    UPKEEP_SYNC_ROUNDS, WALKS_MAX,
+    DIGESTS_OPEN_MAX, KEYS_PER_MESSAGE_MAX, ORPHANS_EVERY, SECOND, UPKEEP, UPKEEP_SYNC, UPKEEP_SYNC_ROUNDS, WALKS_MAX,
 };
 use crate::machine::{Listed, Metric, Micros, StorageOperation, StorageResult};
 use crate::pastry::Pastry;
 use crate::roster::Roster;
 use crate::site::{Due, Site, Turn};
-use crate::wire::{Body, ListingEntry, ListingRole, RangeDigest, RangeListing};
+use crate::wire::{Body, ListingEntry, ListingRole, Newness, RangeDigest, RangeListing};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A part of the ring to be compared, or to be searched for objects that belong elsewhere.
@@ -53,6 +53,8 @@ struct Exchange {
     /// Of what is open, all that is not the fetching of an object: what may still tell of a later lease.
     comparing: usize,
     have_leases_failed: bool,
+    /// How new the partner says it is.
+    newness: Option<Newness>,
     /// Whether it was begun by us, over all that we may hold; a listing sent unasked proves nothing of the rest.
     is_ours: bool,
     /// When it was begun, if by us.
@@ -69,16 +71,10 @@ pub(super) struct Upkeep {
     /// Sums sent to partners that have yet to answer.
     digests_open: usize,
     exchanges: BTreeMap<Id, Exchange>,
-    /// Partners with which a comparison was completed since this node started.
-    met: BTreeSet<Id>,
+    pub(super) meetings: Meetings,
 }
 
 impl Upkeep {
-    /// Whether notes have been compared with this partner since we started.
-    pub(super) fn has_met(&self, partner: Id) -> bool {
-        self.met.contains(&partner)
-    }
-
     /// Whether partners have yet to answer sums that were sent to them.
     pub(super) fn awaits_answers(&self) -> bool {
         self.digests_open > 0
@@ -91,7 +87,7 @@ impl Upkeep {
 
     /// What was compared so far no longer counts, nor does what is under way.
     fn forget_meetings(&mut self) {
-        self.met.clear();
+        self.meetings.forget();
         for exchange in self.exchanges.values_mut() {
             exchange.has_failed = true;
             exchange.have_leases_failed = true;
@@ -129,7 +125,7 @@ impl Past {
 
     /// Whether this node knows what it should hold.
     pub(crate) fn is_synced(&self, pastry: &Pastry, site: &Site) -> bool {
-        partners(pastry, &site.roster, site.me).iter().all(|id| self.upkeep.met.contains(id))
+        partners(pastry, &site.roster, site.me).iter().all(|id| self.upkeep.meetings.has_met(*id))
     }
 
     /// A round begins.
@@ -146,20 +142,15 @@ impl Past {
         self.tell_leases_now(pastry, turn);
         self.spare(pastry, turn);
         self.look_for_missing(pastry, turn);
-        if self.is_synced(pastry, turn.site) {
-            self.promises.settle(&turn.site.roster);
-        }
+        self.settle_if_met(pastry, turn);
         self.walk_on(turn); // What was put off because too much was under way.
         let mut partners = partners(pastry, &turn.site.roster, turn.site.me);
         if is_hurried {
-            partners.retain(|id| !self.upkeep.met.contains(id));
+            partners.retain(|id| !self.upkeep.meetings.has_met_settled(*id));
         }
         // A comparison that is still under way is not begun again on top, and the dead are left alone.
         partners.retain(|id| self.upkeep.exchanges.get(id).is_none_or(|exchange| exchange.open == 0));
         partners.retain(|id| !pastry.is_departed(*id));
-        while self.upkeep.met.len() > PARTNERS_MAX {
-            self.upkeep.met.pop_first();
-        }
         let (from, to) = neighbourhood(pastry, &turn.site.roster, turn.site.me);
         if !partners.is_empty() {
             self.walk(turn, Segment { from, to, partners, is_orphans: false });
@@ -247,7 +238,8 @@ impl Past {
             }
         }
         for (partner, sum) in sums {
-            let digest = sum.digest(turn, segment.from, end);
+            let newness = self.promises.newness(turn.now).filter(|newness| *newness == Newness::Newcomer);
+            let digest = RangeDigest { newness, ..sum.digest(turn, segment.from, end) };
             let owner = Owner::Digest { from: segment.from, to: end };
             if turn.call(partner, Body::RangeDigest(digest), owner).is_some() {
                 self.begin_comparison(partner);
@@ -286,10 +278,12 @@ impl Past {
         shared.iter().for_each(|entry| sum.add(entry));
         // Two ring documents share objects out differently: then equal sums say nothing, and the list is sent.
         let is_same = digest.scope == turn.site.scope() && sum.digest(turn, digest.from, digest.to).is_same(digest);
-        if end == digest.to && is_same {
+        // A newcomer is told whose word it has, and an agreement has no room for that.
+        let newness = self.promises.newness(turn.now).filter(|_| digest.newness.is_some());
+        if end == digest.to && is_same && newness.is_none() {
             turn.send(from, request, Body::RangeAgreed);
         } else {
-            let listing = listing(turn, digest.from, end, &shared, ListingRole::Difference);
+            let listing = RangeListing { newness, ..listing(turn, digest.from, end, &shared, ListingRole::Difference) };
             turn.send(from, request, Body::RangeListing(listing));
         }
     }
@@ -312,6 +306,7 @@ impl Past {
                 if listing.scope != turn.site.scope() {
                     self.fail(partner);
                 }
+                self.upkeep.exchanges.entry(partner).or_default().newness = listing.newness;
                 self.merge(turn, partner, listing);
             }
             _ => self.compared(partner, false),
@@ -398,7 +393,7 @@ impl Past {
         exchange.open = exchange.open.saturating_sub(1);
         if exchange.open == 0 {
             if exchange.is_ours && !exchange.has_failed {
-                self.upkeep.met.insert(partner);
+                self.upkeep.meetings.meet(partner, exchange.newness);
             }
             self.upkeep.exchanges.remove(&partner);
         }
@@ -475,6 +470,7 @@ impl Sum {
             count: self.count,
             content: self.content.to_le_bytes(),
             leases: self.leases.to_le_bytes(),
+            newness: None,
         }
     }
 }
@@ -496,7 +492,7 @@ fn shared_with(pastry: &Pastry, turn: &Turn<'_>, partner: Id, entries: &[Listed]
 
 fn listing(turn: &Turn<'_>, from: Id, to: Id, entries: &[Listed], role: ListingRole) -> RangeListing {
     let entries = entries.iter().map(|e| ListingEntry { key: e.key, version: e.version, expiry: e.expiry });
-    RangeListing { scope: turn.site.scope(), from, to, entries: entries.collect(), role }
+    RangeListing { scope: turn.site.scope(), from, to, entries: entries.collect(), role, newness: None }
 }
 
 /// Offers the objects of a page that do not belong on our host, whose disk all its ids share, to the nearest of those they

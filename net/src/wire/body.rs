@@ -8,6 +8,7 @@ use crate::limits::{GROUPS_PER_MESSAGE_MAX, IDS_PER_MESSAGE_MAX, KEYS_PER_MESSAG
 use crate::past::block::Refusal;
 use crate::wire::WireError;
 use crate::wire::group::{Anycast, AnycastAnswer, Leave, Publication, Subscribe, Subscribed, Taken};
+use crate::wire::range::{RangeDigest, RangeListing};
 use bytes::Bytes;
 use minicbor::decode::Error as DecodeError;
 use minicbor::encode::{Error as EncodeError, Write};
@@ -420,81 +421,6 @@ pub struct Extended {
     /// Of each group, how many keys are stored there.
     #[n(0)]
     pub known: Vec<u32>,
-}
-
-/// What the sender holds of a range, of those objects that by its view belong on both sides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct RangeDigest {
-    /// Which ring.
-    #[n(0)]
-    pub scope: Scope,
-    /// First placement id, clockwise.
-    #[n(1)]
-    pub from: Id,
-    /// Last placement id.
-    #[n(2)]
-    pub to: Id,
-    /// Number of objects.
-    #[n(3)]
-    pub count: u32,
-    /// Sum of the hashes of (key, version), modulo 2^128.
-    #[cbor(n(4), with = "minicbor::bytes")]
-    pub content: [u8; 16],
-    /// Sum of the hashes of (key, expiry), modulo 2^128.
-    #[cbor(n(5), with = "minicbor::bytes")]
-    pub leases: [u8; 16],
-}
-
-/// What the sender holds of a range, of those objects that by its view belong on both sides.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct RangeListing {
-    /// Which ring.
-    #[n(0)]
-    pub scope: Scope,
-    /// First placement id listed, clockwise.
-    #[n(1)]
-    pub from: Id,
-    /// Last placement id listed.
-    #[n(2)]
-    pub to: Id,
-    /// Every such object in the range.
-    #[n(3)]
-    pub entries: Vec<ListingEntry>,
-    /// What the receiver is to do with it.
-    #[n(4)]
-    pub role: ListingRole,
-}
-
-/// What a listing is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum ListingRole {
-    /// The answer to a digest that differed: fetch what you lack, and send back what I lack as a `Lacking`.
-    #[n(0)]
-    Difference,
-    /// You lack these, or have older ones or shorter leases: fetch them from me.
-    #[n(1)]
-    Lacking,
-    /// I hold these but no longer belong to their holders; you do: fetch what you lack.
-    #[n(2)]
-    Orphans,
-}
-
-/// One object of a listing: key, version, end of lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct ListingEntry {
-    /// The key.
-    #[n(0)]
-    pub key: Key,
-    /// The version (0 for immutable kinds).
-    #[n(1)]
-    pub version: u64,
-    /// End of the lease.
-    #[n(2)]
-    pub expiry: u64,
 }
 
 impl Body {
