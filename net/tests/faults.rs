@@ -283,6 +283,34 @@ fn reads_of_other_bytes_and_of_nothing_are_noticed() {
     assert!(violation(&outcome).contains("is absent"), "{}", violation(&outcome));
 }
 
+/// Two nodes near each other say nothing to each other, not even through others, who see nothing wrong with either: all keys
+/// have their roots and copies, and only the leaf sets of the two are not what they should be.
+#[test]
+fn leaf_sets_that_stay_wrong_are_noticed() {
+    let quiet = Trial { calm: 960 * SECOND, ..trial(15, 60, 5, &Hazards::default()) };
+    assert_eq!(run(&quiet).violation, None);
+    let outcome = quiet.run_with(
+        |world| {
+            let mut order: Vec<(Id, usize)> = world.nodes().map(|node| (world.id(node), node)).collect();
+            order.sort_unstable();
+            for (node, shunned) in [(order[20].1, order[26].0), (order[26].1, order[20].0)] {
+                let shuns = move |action: Action| match &action {
+                    Action::Send { to, .. } if *to == shunned => vec![],
+                    Action::Send { message: Message { body: Body::Relay(relay, _), .. }, .. }
+                        if relay.to == shunned =>
+                    {
+                        vec![]
+                    }
+                    _ => vec![action],
+                };
+                world.corrupt(node, Box::new(shuns));
+            }
+        },
+        |_| true,
+    );
+    assert_eq!(violation(&outcome), "2 leaf sets are wrong although all has been quiet");
+}
+
 fn without_upkeep(action: Action) -> Vec<Action> {
     let Action::Send { message, .. } = &action else { return vec![action] };
     match message.body {
