@@ -235,12 +235,12 @@ const GAP: Micros = 1_800 * SECOND;
 
 #[test]
 fn claim_08_routes_are_right_while_nodes_come_and_go() {
-    let mut ring = Restless::new(0xc08, 500, SESSION, GAP, Weather::FAIR);
-    let control = ring.run(1_800 * SECOND, 20_000);
+    let mut ring = Restless::new(0xc08, 300, SESSION, GAP, Weather::FAIR);
+    let control = ring.run(1_800 * SECOND, 10_000);
     println!("{:?}, {control:.3} messages a node and second", ring.outcome);
     assert!(ring.outcome.deaths > 50);
     assert_eq!(ring.outcome.misdelivered, 0);
-    assert!(ring.outcome.unanswered <= 2, "more than one in ten thousand");
+    assert!(ring.outcome.unanswered <= 1, "more than one in ten thousand");
     assert!(control <= 0.5);
 }
 
@@ -259,11 +259,11 @@ const LOSSY: Weather = Weather { loss_ppm: 50_000, ..Weather::FAIR };
 
 #[test]
 fn claim_08_routes_are_right_while_messages_are_lost() {
-    let mut ring = Restless::new(0xc08b, 300, SESSION, GAP, LOSSY);
-    let control = ring.run(900 * SECOND, 20_000);
+    let mut ring = Restless::new(0xc08b, 150, SESSION, GAP, LOSSY);
+    let control = ring.run(900 * SECOND, 10_000);
     println!("{:?}, {control:.3} messages a node and second", ring.outcome);
-    assert!(ring.outcome.misdelivered <= 2, "at most one in 10,000");
-    assert!(ring.outcome.unanswered <= 2);
+    assert!(ring.outcome.misdelivered <= 1, "at most one in 10,000");
+    assert!(ring.outcome.unanswered <= 1);
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn part_and_heal(world: &mut World<Overlay>, seed: u64, limit: Micros) -> Option
 
 #[test]
 fn claim_09_a_parted_ring_becomes_one() {
-    let mut world = settled(0xc09d, 200);
+    let mut world = settled(0xc09d, 100);
     let seconds = part_and_heal(&mut world, 0xc09d, 900 * SECOND);
     println!("one ring {seconds:?} s after healing");
     assert!(seconds.is_some());
@@ -437,7 +437,7 @@ fn claim_09_a_parted_ring_becomes_one() {
 /// The control: where nobody calls out to those that were found dead, the halves never meet.
 #[test]
 fn claim_09_control_without_the_healer_a_ring_stays_parted() {
-    let mut world = settled(0xc09e, 100);
+    let mut world = settled(0xc09e, 60);
     let sides: Vec<Id> = world.live_ids();
     let mut dice = Dice::new(0xc09e);
     let side: BTreeMap<Id, u8> = sides.iter().map(|id| (*id, dice.below(2) as u8)).collect();

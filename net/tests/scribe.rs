@@ -19,6 +19,7 @@ use net::wire::{
     Way,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// What was asked to be published while the root is dying is not lost on its way to the root.
 #[test]
@@ -105,10 +106,10 @@ fn an_anycast_finds_a_taker_if_there_is_one_and_says_so_if_there_is_none() {
     world.uses_codec = true;
     let mut dice = Dice::new(33);
     let mut asked_in_all = 0;
-    for round in 0..30 {
+    for round in 0..15 {
         let group = dice.id();
         let from = draw(&world, &mut dice, 1)[0];
-        let mut members = draw(&world, &mut dice, 1 + round / 2);
+        let mut members = draw(&world, &mut dice, 1 + round);
         subscribe(&mut world, group, &members);
         world.run_for(10 * SECOND);
         members.retain(|node| *node != from);
@@ -275,11 +276,11 @@ fn who_is_not_in_the_ring_document_is_nobodys_child_or_parent() {
 /// A tenth of the ring, the root left alone, answers whoever asks for a place with what `lie` makes of it; what do the others
 /// get of what is published?
 fn among_liars(seed: u64, lie: impl Fn(Id, &Subscribed, &mut Dice) -> Subscribed + Copy + 'static) {
-    let (_, mut world) = settled(seed, 200, Weather::FAIR);
+    let (_, mut world) = settled(seed, 120, Weather::FAIR);
     let mut dice = Dice::new(seed);
     let group = dice.id();
     let root = live_root(&world.live_ids(), group);
-    let mut liars = draw(&world, &mut dice, 20);
+    let mut liars = draw(&world, &mut dice, 12);
     liars.retain(|node| Some(world.id(*node)) != root);
     let ids = world.live_ids();
     for node in &liars {
@@ -299,7 +300,7 @@ fn among_liars(seed: u64, lie: impl Fn(Id, &Subscribed, &mut Dice) -> Subscribed
         };
         world.corrupt(*node, Box::new(speak));
     }
-    let mut members = draw(&world, &mut dice, 100);
+    let mut members = draw(&world, &mut dice, 80);
     members.retain(|node| !liars.contains(node));
     subscribe(&mut world, group, &members);
     world.run_for(2 * HEARTBEAT);
@@ -340,9 +341,9 @@ fn nonsense(dice: &mut Dice, groups: &[Id], ids: &[Id]) -> Body {
     }
 }
 
-#[test]
-fn whatever_its_peers_say_a_node_goes_on() {
-    for seed in 50..54 {
+/// Its peers say something senseless with all that they say.
+fn go_on_whatever_peers_say(seeds: Range<u64>, rounds: usize) {
+    for seed in seeds {
         let (_, mut world) = settled(seed, 12, Weather::FAIR);
         let mut dice = Dice::new(seed);
         let groups: Vec<Id> = (0..4).map(|_| dice.id()).collect();
@@ -370,7 +371,7 @@ fn whatever_its_peers_say_a_node_goes_on() {
             };
             world.corrupt(node, Box::new(rave));
         }
-        for round in 0..200 {
+        for round in 0..rounds {
             let group = groups[dice.below(4)];
             let payload = dice.bytes(5);
             world.command(
@@ -394,14 +395,25 @@ fn whatever_its_peers_say_a_node_goes_on() {
     }
 }
 
+#[test]
+fn whatever_its_peers_say_a_node_goes_on() {
+    go_on_whatever_peers_say(50..52, 10);
+}
+
+#[test]
+#[ignore = "slow: four rings, ten minutes of nonsense in each"]
+fn whatever_its_peers_say_for_long_a_node_goes_on() {
+    go_on_whatever_peers_say(50..54, 200);
+}
+
 /// A parent and a child exchange two messages a heartbeat, and one exchange in four while there is something published all the
 /// time.
 #[test]
 fn a_tree_costs_two_messages_an_edge_a_heartbeat_or_less() {
-    let (_, mut world) = settled(47, 200, Weather::FAIR);
+    let (_, mut world) = settled(47, 100, Weather::FAIR);
     let mut dice = Dice::new(47);
     let group = dice.id();
-    let members = draw(&world, &mut dice, 100);
+    let members = draw(&world, &mut dice, 60);
     subscribe(&mut world, group, &members);
     world.run_for(HEARTBEAT);
     let edges = tree(&world, group).0.len() as f64;
@@ -610,7 +622,7 @@ fn weather_a_storm(seed: u64) {
 #[test]
 fn after_a_storm_every_tree_is_whole() {
     // In 1079 a node used to await a neighbour's word for ever, and the ring with it.
-    (500..505).chain([1_079]).for_each(weather_a_storm);
+    (500..502).chain([1_079]).for_each(weather_a_storm);
 }
 
 #[test]
