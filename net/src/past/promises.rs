@@ -10,11 +10,12 @@
 //! Until then it hands out what it has as *uncertain*.
 //!
 //! A node that starts with an empty disk has no such document; it needs as many of the other holders of today, or all of them.
-//! Those who are as new as it is, a *newcomer*, do not count: three whose disks were lost together would vouch for each other
+//! Those who are *newcomers* like itself do not count: three whose disks were lost together would vouch for each other
 //! that nothing had been stored. Only when a ring is founded everybody is new; therefore newcomers do count to one that has
 //! met nobody else. Who settles so is a *founder* for [`FOUNDING`], in which the others settle as well; then one like any.
 //! (Members that lose their disks in that quarter of an hour still vouch for each other, and so they do if all lose them of whom
-//! one can hear.)
+//! one can hear. And a newcomer whose process begins anew before it has settled is taken for one that has, if its disk is no longer
+//! empty: what was compared is not remembered on disk.)
 
 use super::holders::certified_sides;
 use super::{Past, Then, rules};

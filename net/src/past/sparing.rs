@@ -1,11 +1,11 @@
 //! Signed blocks whose end cannot be agreed on, kept by themselves, so that they hold nothing else up.
 //!
-//! A store deletes what ended before one moment, whatever its kind. For content that moment is soon found: substitutes stand in for
-//! holders that are gone. For signed blocks nobody does, so while too many of their eligible members are away (with
-//! a k_head of three, one) they may not go, and by that moment nothing else would. Therefore, while the agreement on signed blocks is
-//! behind that on content, a node looks through those it holds, and sets the lease of each that ended longer ago than the grace to
-//! where the grace begins. Then content may go up to there. Each round looks again; the moment rises, and the blocks
-//! stay, until enough members are back, or the others have been declared dead.
+//! A store deletes what ended before one moment, whatever its kind. For content that moment is soon found: substitutes stand
+//! in for holders that are gone. For signed blocks nobody does, so while too many of their eligible members are away (with
+//! a k_head of three, one) they may not go, and by that moment nothing else would. Therefore, while the agreement on signed
+//! blocks lags behind that on content, a node looks through those it holds, and sets the lease of each that ended longer
+//! ago than the grace to where the grace begins. Then content may go up to there. Each round looks again; the moment
+//! rises, and the blocks stay, until enough members are back, or the others have been declared dead.
 //!
 //! A lease that is set so is no later lease to anybody: what ended longer ago than the grace is not compared. What arrives after
 //! the look has begun is younger than the grace, or would not be taken.
