@@ -21,7 +21,7 @@ pub mod trial;
 mod wheel;
 mod world;
 
-pub use checkers::{leaf_set_faults, live_closest, live_root};
+pub use checkers::{WrongLeafSet, leaf_set_faults, live_closest, live_root, wrong_leaf_sets};
 pub use network::{Fault, Network, Weather};
 pub use store::MemoryStore;
 pub use world::{Adversary, NodeIndex, World};

@@ -1,6 +1,6 @@
 //! What ought to be, computed the plain way from outside: by looking at every node.
 
-use super::World;
+use super::{NodeIndex, World};
 use crate::id::Id;
 use crate::overlay::Overlay;
 
@@ -19,25 +19,41 @@ pub fn live_closest(live: &[Id], key: Id, count: usize) -> Vec<Id> {
     ids
 }
 
-/// How many live nodes do not have exactly the leaf set that sorting all live nodes gives. A node that is not ready
-/// counts as one.
+/// A live node whose leaf set is not what sorting all live nodes gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongLeafSet {
+    /// Whose it is.
+    pub node: NodeIndex,
+    /// Whether it says that it is ready, as it should.
+    pub is_ready: bool,
+    /// Who should be in it and is not.
+    pub lacks: Vec<Id>,
+    /// Who is in it and should not be.
+    pub holds: Vec<Id>,
+}
+
+/// The live nodes that do not have exactly the leaf set that sorting all live nodes gives, or are not ready; in ring order.
 #[must_use]
-pub fn leaf_set_faults(world: &World<Overlay>, half: usize) -> usize {
+pub fn wrong_leaf_sets(world: &World<Overlay>, half: usize) -> Vec<WrongLeafSet> {
     let mut live = world.live_ids();
     live.sort();
     let count = live.len();
-    let is_faulty = |at: &usize| {
+    let judge = |at: usize| {
         let reach = half.min(count - 1);
         let mut right: Vec<Id> = (1..=reach).map(|step| live[(at + step) % count]).collect();
         right.extend((1..=reach).map(|step| live[(at + count - step) % count]));
-        right.sort();
-        right.dedup();
-        let status = world.index(live[*at]).and_then(|node| world.machine(node)).map(Overlay::status);
-        status.is_none_or(|status| {
-            let mut actual = status.leaf_set;
-            actual.sort();
-            !status.ready || actual != right
-        })
+        let node = world.index(live[at])?;
+        let status = world.machine(node)?.status();
+        let lacks: Vec<Id> = right.iter().copied().filter(|id| !status.leaf_set.contains(id)).collect();
+        let holds: Vec<Id> = status.leaf_set.iter().copied().filter(|id| !right.contains(id)).collect();
+        let is_right = status.ready && lacks.is_empty() && holds.is_empty();
+        (!is_right).then_some(WrongLeafSet { node, is_ready: status.ready, lacks, holds })
     };
-    (0..count).filter(is_faulty).count()
+    (0..count).filter_map(judge).collect()
+}
+
+/// How many there are of [`wrong_leaf_sets`].
+#[must_use]
+pub fn leaf_set_faults(world: &World<Overlay>, half: usize) -> usize {
+    wrong_leaf_sets(world, half).len()
 }

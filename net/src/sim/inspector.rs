@@ -21,7 +21,7 @@
 
 use super::standing::{ONE_AGAIN_WITHIN, Standing};
 use super::trial::Figures;
-use super::{Dice, NodeIndex, World, leaf_set_faults};
+use super::{Dice, NodeIndex, World, wrong_leaf_sets};
 use crate::id::{Id, Key};
 use crate::limits::{HOPS_MAX, SECOND};
 use crate::machine::{Command, Micros, Reply, RequestId};
@@ -32,6 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A node that stood for so long when a question was asked must be known to its neighbours.
 pub const STOOD_BEFORE: Micros = 60 * SECOND;
+/// So many wrong leaf sets are told in full.
+const TOLD_MAX: usize = 4;
 /// By then a lookup has been answered, or never will be.
 pub const PATIENCE: Micros = 15 * SECOND;
 /// By then a read has been.
@@ -319,10 +321,17 @@ impl Inspector {
 
     /// All has been quiet: every leaf set is right.
     pub(super) fn conclude(&self, world: &World<Overlay>, leaf_set: usize) -> Result<(), Violation> {
-        match leaf_set_faults(world, leaf_set / 2) {
-            0 => Ok(()),
-            faults => self.violated(world, format!("{faults} leaf sets are wrong although all has been quiet")),
+        let wrong = wrong_leaf_sets(world, leaf_set / 2);
+        if wrong.is_empty() {
+            return Ok(());
         }
+        let numbers = |ids: &[Id]| ids.iter().filter_map(|id| world.index(*id)).collect::<Vec<NodeIndex>>();
+        let told = wrong.iter().take(TOLD_MAX).map(|set| {
+            let ready = if set.is_ready { "" } else { " is not ready," };
+            format!("node {}{ready} lacks {:?}, holds {:?}", set.node, numbers(&set.lacks), numbers(&set.holds))
+        });
+        let told = told.collect::<Vec<String>>().join("; ");
+        self.violated(world, format!("{} leaf sets are wrong although all has been quiet: {told}", wrong.len()))
     }
 
     /// Nodes that stand.
