@@ -10,7 +10,9 @@ use super::LoadError;
 use crate::report::{Report, Row, Sample, Watch};
 use bytes::Bytes;
 use epost_gateway::node::Registry;
-use epost_gateway::node::transport::{Admission, Credentials, Directory, Quic, QuicConfig, Receiver, Transport};
+use epost_gateway::node::transport::{
+    Admission, Credentials, Credit, Directory, Quic, QuicConfig, Receiver, Transport,
+};
 use indicatif::ProgressBar;
 use net::id::Id;
 use net::ring::{Parameters, RingDocument};
@@ -134,7 +136,7 @@ struct Ours {
 struct Echo(Arc<OnceLock<Quic>>);
 
 impl Receiver for Echo {
-    fn message(&self, to: u16, from: Id, message: Message) {
+    fn message(&self, to: u16, from: Id, message: Message, _: Credit) {
         if let (Body::Tell(payload), Some(quic)) = (&message.body, self.0.get()) {
             let body = Body::Told(payload.slice(..payload.len().min(SMALL_BYTES)));
             quic.send(to, from, Message { request: message.request, body });
@@ -149,7 +151,7 @@ impl Receiver for Echo {
 struct Ear(mpsc::UnboundedSender<u64>);
 
 impl Receiver for Ear {
-    fn message(&self, _: u16, _: Id, message: Message) {
+    fn message(&self, _: u16, _: Id, message: Message, _: Credit) {
         // The round may be over.
         let _ = self.0.send(message.request);
     }

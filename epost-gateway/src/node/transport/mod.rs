@@ -13,11 +13,13 @@
 //! 3. `greeting`: one hello each way; only then is the connection registered with its `peer`.
 //! 4. Out: `peer` keeps a bounded queue per class, `quic` drains it, one unidirectional stream a frame; what is
 //!    small and soon stale goes as a datagram.
-//! 5. In: `inlet` reads frames within a budget of bytes and time. Eight frames that do not decode end it.
+//! 5. In: `inlet` reads frames as far as there is room for them, which each holds until its machine has taken it (`credit`).
+//!    Eight frames that do not decode end the connection.
 //!
 //! Every frame carries the indices of the virtual node ids it goes between; ids follow from certificate and index.
 
 pub mod admission;
+mod credit;
 pub mod directory;
 mod greeting;
 mod inlet;
@@ -27,6 +29,7 @@ mod socket;
 pub mod tls;
 
 pub use admission::{Admission, Refusal};
+pub use credit::Credit;
 pub use directory::Directory;
 pub use quic::{Quic, QuicConfig};
 pub use socket::SocketError;
@@ -53,8 +56,9 @@ pub trait Transport: Send + Sync + 'static {
 
 /// Takes what comes from other nodes. Called from network threads; must not block.
 pub trait Receiver: Send + Sync + 'static {
-    /// A message for this host's `to`-th node id from the node whose certificate proves it to be `from`.
-    fn message(&self, to: u16, from: Id, message: Message);
+    /// A message for this host's `to`-th node id from the node whose certificate proves it to be `from`. `credit` is the room
+    /// it holds on this host, to be dropped when the machine has taken the message; meanwhile the sender is slowed down.
+    fn message(&self, to: u16, from: Id, message: Message, credit: Credit);
 
     /// There is a verified connection to the host of these ids.
     fn up(&self, peers: &[Id]);

@@ -6,7 +6,7 @@ use super::inlet::Intake;
 use super::peer::{Farewell, Link, Peer, Pushed};
 use super::socket::{self, SocketError};
 use super::tls::{ALPN, CERTIFICATE_REQUIRED_ALERT, Credentials, JUDGED_ALERTS, dial_name};
-use super::{Class, Receiver, Transport, greeting};
+use super::{Class, Credit, Receiver, Transport, greeting};
 use crate::node::limits::{
     CONNECTIONS_MAX, DIALS_MAX, HANDSHAKE_TIME, HANDSHAKES_MAX, HANDSHAKES_UNPROVEN_MAX, SEND_TIME, STOP_TIME,
 };
@@ -169,7 +169,7 @@ impl Transport for Quic {
                 return shared.counters.unknown.increment();
             }
             let sender = shared.own.ids[usize::from(from)];
-            return shared.intake.receiver().message(seat.index, sender, message);
+            return shared.intake.receiver().message(seat.index, sender, message, Credit::none());
         }
         let lane = message.lane();
         let frame = encode(&message, Ends { from, to: seat.index });
