@@ -129,8 +129,7 @@ impl Room {
 
     /// Waits for a place at this host's `to`-th machine, which must exist; false if there is none in time.
     pub(super) async fn seat(&self, credit: &mut Credit, to: u16) -> bool {
-        let class = if credit.lane == Lane::Bulk { Class::Bulk } else { Class::Control };
-        let places = self.places[class as usize][usize::from(to)].clone();
+        let places = self.places[Class::of(credit.lane) as usize][usize::from(to)].clone();
         let place = self.in_time(async { places.acquire_owned().await.ok() }).await;
         let seated = place.is_some();
         credit.held.extend(place);

@@ -13,8 +13,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use net::id::Id;
 use net::wire::{Body, Ends, HEADER_BYTES, Message, decode, frame_length};
 use quinn::{ConnectionError, RecvStream, VarInt};
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 
 /// What all connections of the node share on their way in.
@@ -69,20 +71,14 @@ impl Intake {
         let mut closed_cold = false;
         let error = loop {
             tokio::select! {
-                stream = link.connection.accept_uni() => {
-                    let stream = match stream {
-                        Ok(stream) => stream,
-                        Err(error) => break error,
-                    };
-                    // At most STREAMS_MAX of these tasks: the peer may open no more streams.
-                    tokio::spawn(self.clone().take_stream(peer.clone(), link.clone(), weight, stream, account.clone()));
-                }
-                datagram = link.connection.read_datagram() => {
-                    match datagram {
-                        Ok(datagram) => self.take_datagram(&peer, &link, weight, &datagram, &account),
-                        Err(error) => break error,
-                    }
-                }
+                stream = link.connection.accept_uni() => match stream {
+                    Ok(stream) => self.begin_stream(&peer, &link, weight, stream, &account).await,
+                    Err(error) => break error,
+                },
+                datagram = link.connection.read_datagram() => match datagram {
+                    Ok(datagram) => self.take_datagram(&peer, &link, weight, &datagram, &account),
+                    Err(error) => break error,
+                },
                 _ = cold.tick() => {
                     if !link.used.swap(false, Ordering::Relaxed) && link.dialled {
                         link.close(Farewell::Cold);
@@ -93,6 +89,24 @@ impl Intake {
         };
         let told_cold = |close: &quinn::ApplicationClose| close.error_code == Farewell::Cold.code();
         closed_cold || matches!(&error, ConnectionError::ApplicationClosed(close) if told_cold(close))
+    }
+
+    /// Takes a stream in, as far as it goes at once; the rest in a task of its own. What is small has mostly come whole with its
+    /// first packet.
+    async fn begin_stream(
+        self: &Arc<Self>,
+        peer: &Arc<Peer>,
+        link: &Link,
+        weight: u16,
+        stream: RecvStream,
+        account: &Arc<Account>,
+    ) {
+        let taking = self.clone().take_stream(peer.clone(), link.clone(), weight, stream, account.clone());
+        let mut taking = Box::pin(taking);
+        if poll_fn(|context| Poll::Ready(taking.as_mut().poll(context))).await.is_pending() {
+            // At most STREAMS_MAX of these tasks, and what they hold is paid for: the peer may open no more streams.
+            tokio::spawn(taking);
+        }
     }
 
     async fn take_stream(

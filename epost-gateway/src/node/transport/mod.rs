@@ -21,7 +21,7 @@
 pub mod admission;
 mod credit;
 pub mod directory;
-mod greeting;
+pub mod greeting;
 mod inlet;
 mod peer;
 mod quic;
@@ -32,19 +32,33 @@ pub use admission::{Admission, Refusal};
 pub use credit::Credit;
 pub use directory::Directory;
 pub use quic::{Quic, QuicConfig};
-pub use socket::SocketError;
-pub use tls::Credentials;
+pub use socket::{SocketError, dial_config, server_config};
+pub use tls::{Credentials, dial_name};
 
 use net::id::Id;
-use net::wire::Message;
+use net::wire::{Lane, Message};
 
 /// What a connection is for; the index of its ALPN name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+pub enum Class {
     /// Everything small.
     Control = 0,
     /// Payloads that would hold up the small ones.
     Bulk = 1,
+}
+
+impl Class {
+    /// The class of connection on whose streams messages of this lane travel.
+    #[must_use]
+    pub fn of(lane: Lane) -> Class {
+        if lane == Lane::Bulk { Class::Bulk } else { Class::Control }
+    }
+
+    /// The class of a connection with this protocol name.
+    #[must_use]
+    pub fn named(protocol: &[u8]) -> Option<Class> {
+        [Class::Control, Class::Bulk].into_iter().find(|class| protocol == tls::ALPN[*class as usize])
+    }
 }
 
 /// Sends messages to other nodes.
