@@ -9,7 +9,9 @@ mod organisation;
 
 use bytes::Bytes;
 use epost_gateway::node::status::Registry;
-use epost_gateway::node::transport::{Admission, Credentials, Directory, Quic, QuicConfig, Receiver, Transport};
+use epost_gateway::node::transport::{
+    Admission, Credentials, Credit, Directory, Quic, QuicConfig, Receiver, Transport,
+};
 use net::id::Id;
 use net::wire::{Body, Ends, Hello, Lane, Message, Presence, encode};
 use organisation::{Organisation, RING, credentials, free_address, key, node_id, nonce, now_s};
@@ -36,7 +38,7 @@ enum Seen {
 struct Listener(mpsc::UnboundedSender<Seen>);
 
 impl Receiver for Listener {
-    fn message(&self, to: u16, from: Id, message: Message) {
+    fn message(&self, to: u16, from: Id, message: Message, _: Credit) {
         assert_eq!(to, 0);
         let _ = self.0.send(Seen::Message(from, message));
     }

@@ -8,14 +8,14 @@
 //!   clock   ──▶ timers   ─┘                              └─▶ application    (Deliver)
 //! ```
 //!
-//! Each queue has its turn of at most [`TURN`] events, so none starves another; the thread sleeps when all are empty and
+//! Messages have a queue for each lane. Each queue has its turn of at most [`TURN`] events, so none starves another; the thread sleeps when all are empty and
 //! no timer is due. The machine decides everything; what this thread adds is only that every queue has a bound and
 //! every drop is counted.
 
 use super::client::{Answer, Delivery};
 use super::clock::{Clock, wall};
 use super::compute::Workshop;
-use super::inbox::{Inbox, Order};
+use super::inbox::{Inbox, LANES, Order};
 use super::limits::{COMMANDS_UNDER_WAY_MAX, DELIVERY_BYTES_MAX, SLEEP_TIME, TURN};
 use super::scrubber::Scrubber;
 use super::status::{Counter, Gauge, Registry};
@@ -180,10 +180,12 @@ impl<M: Machine> Running<M> {
             self.handle(event);
             worked = true;
         }
-        for _ in 0..TURN {
-            let Some((from, message)) = self.driver.inbox.next_message() else { break };
-            self.handle(Event::Message { from, message });
-            worked = true;
+        for lane in LANES {
+            for _ in 0..TURN {
+                let Some((from, message)) = self.driver.inbox.next_message(lane) else { break };
+                self.handle(Event::Message { from, message });
+                worked = true;
+            }
         }
         for _ in 0..TURN {
             let Some(order) = self.driver.inbox.next_order() else { break };

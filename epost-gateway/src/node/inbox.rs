@@ -7,23 +7,30 @@
 //! (whose completions wait in the engine's port; they only ring the alarm). A full queue drops what comes, counted, or
 //! tells the caller "busy"; nothing here blocks.
 //!
+//! Messages have a queue for each lane, so that no object goes before a ping. Those that came by stream or in bulk have waited
+//! for a place here, which they hold with their [`Credit`] until the machine takes them: their queues are never full.
+//! Datagrams, and what machines of one host say to each other, have waited for nothing and may be dropped.
+//!
 //! The alarm costs a system call only when the thread sleeps, so a burst of events wakes it once.
 
 use super::limits::{
-    COMMAND_BYTES_MAX, COMMANDS_MAX, COMPUTE_UNDER_WAY_MAX, EVENT_BYTES_MAX, EVENTS_MAX, EVENTS_MIN, PEER_EVENTS_MAX,
-    SLEEP_TIME, WEIGHT_MAX,
+    COMMAND_BYTES_MAX, COMMANDS_MAX, COMPUTE_UNDER_WAY_MAX, EVENT_BYTES_MAX, EVENTS_MIN, PEER_EVENTS_MAX, SLEEP_TIME,
+    WEIGHT_MAX, places,
 };
 use super::status::{Counter, Registry};
-use super::transport::Receiver;
+use super::transport::{Credit, Receiver};
 use crossbeam::queue::ArrayQueue;
 use net::id::Id;
 use net::machine::{Command, ComputeResult, Event, OpId, Reply};
-use net::wire::Message;
+use net::wire::{Lane, Message};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// The lanes in which messages come, each with its queue, in the order in which they have their turn.
+pub(super) const LANES: [Lane; 3] = [Lane::Datagram, Lane::Stream, Lane::Bulk];
 
 /// A command and where its reply goes.
 pub(super) struct Order {
@@ -60,7 +67,8 @@ struct Waiting {
 
 /// What waits for one machine.
 pub(super) struct Inbox {
-    messages: ArrayQueue<(Id, Message)>,
+    /// By lane.
+    messages: [ArrayQueue<(Id, Message, Credit)>; 3],
     peers: ArrayQueue<Event>,
     orders: ArrayQueue<Order>,
     all: Arc<Waiting>,
@@ -86,7 +94,7 @@ impl Inbox {
 
     fn new(ids: usize, alarm: Arc<Alarm>, all: Arc<Waiting>, registry: &Registry) -> Inbox {
         Inbox {
-            messages: ArrayQueue::new((EVENTS_MAX / ids).max(EVENTS_MIN)),
+            messages: LANES.map(|lane| ArrayQueue::new(places(lane, ids))),
             peers: ArrayQueue::new((PEER_EVENTS_MAX / ids).max(EVENTS_MIN)),
             orders: ArrayQueue::new(COMMANDS_MAX),
             all,
@@ -100,22 +108,32 @@ impl Inbox {
         }
     }
 
-    /// Takes in a message from a peer, or drops it.
-    pub(super) fn message(&self, from: Id, message: Message) {
-        let bytes = weight(&message);
-        let waiting = self.all.message_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if waiting + bytes > EVENT_BYTES_MAX || self.messages.push((from, message)).is_err() {
-            self.all.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return self.messages_full.increment();
+    /// Takes in a message. Drops it if it holds no place here and there is none.
+    pub(super) fn message(&self, from: Id, message: Message, credit: Credit) {
+        let lane = credit.lane();
+        if lane == Lane::Datagram {
+            let bytes = weight(&message);
+            let waiting = self.all.message_bytes.fetch_add(bytes, Ordering::Relaxed);
+            if waiting + bytes > EVENT_BYTES_MAX || self.messages[lane as usize].push((from, message, credit)).is_err()
+            {
+                self.all.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                return self.messages_full.increment();
+            }
+        } else {
+            let pushed = self.messages[lane as usize].push((from, message, credit));
+            assert!(pushed.is_ok(), "there are as many places as credits for them");
         }
         self.ring();
     }
 
-    pub(super) fn next_message(&self) -> Option<(Id, Message)> {
-        let (from, message) = self.messages.pop()?;
-        let bytes = weight(&message);
-        let waiting = self.all.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        assert!(waiting >= bytes);
+    /// Takes the next message of a lane, whose room is free from now on.
+    pub(super) fn next_message(&self, lane: Lane) -> Option<(Id, Message)> {
+        let (from, message, _credit) = self.messages[lane as usize].pop()?;
+        if lane == Lane::Datagram {
+            let bytes = weight(&message);
+            let waiting = self.all.message_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            assert!(waiting >= bytes);
+        }
         Some((from, message))
     }
 
@@ -207,7 +225,10 @@ impl Inbox {
 
     /// Messages and commands waiting.
     pub(super) fn len(&self) -> usize {
-        self.messages.len() + self.orders.len() + self.peers.len() + self.computed.len()
+        self.messages.iter().map(ArrayQueue::len).sum::<usize>()
+            + self.orders.len()
+            + self.peers.len()
+            + self.computed.len()
     }
 }
 
@@ -223,9 +244,9 @@ pub(super) struct Switchboard {
 }
 
 impl Receiver for Switchboard {
-    fn message(&self, to: u16, from: Id, message: Message) {
+    fn message(&self, to: u16, from: Id, message: Message, credit: Credit) {
         // The transport has checked the index against the same list of ids.
-        self.inboxes[usize::from(to)].message(from, message);
+        self.inboxes[usize::from(to)].message(from, message, credit);
     }
 
     fn up(&self, peers: &[Id]) {
@@ -281,6 +302,7 @@ mod tests {
     //! Goal: no wake-up is lost and no queue grows past its bound. Method: a sleeper with a long time limit against
     //! many threads that push; a flood with nobody taking.
     use super::*;
+    use crate::node::limits::EVENTS_MAX;
     use bytes::Bytes;
     use net::wire::Body;
 
@@ -296,10 +318,10 @@ mod tests {
                 let inbox = inbox.clone();
                 std::thread::spawn(move || {
                     for n in 0..5_000 {
-                        while inbox.messages.is_full() {
+                        while inbox.messages[Lane::Datagram as usize].is_full() {
                             std::thread::yield_now();
                         }
-                        inbox.message(Id([i; 20]), tell(0));
+                        inbox.message(Id([i; 20]), tell(0), Credit::none());
                         if n % 64 == 0 {
                             std::thread::yield_now();
                         }
@@ -309,7 +331,7 @@ mod tests {
             .collect();
         let mut taken = 0;
         while taken + inbox.messages_full.get() < 20_000 {
-            while inbox.next_message().is_some() {
+            while inbox.next_message(Lane::Datagram).is_some() {
                 taken += 1;
             }
             inbox.sleep(Duration::from_secs(60));
@@ -353,17 +375,32 @@ mod tests {
     }
 
     #[test]
+    fn room_is_held_until_the_machine_takes_the_message() {
+        let inbox = Inbox::of_host(1, 1, &Registry::default()).remove(0);
+        let room = Arc::new(tokio::sync::Semaphore::new(3));
+        for lane in LANES {
+            let permit = room.clone().try_acquire_owned().unwrap();
+            inbox.message(Id::default(), tell(10), Credit::holding(lane, permit));
+        }
+        for (taken, lane) in LANES.into_iter().enumerate() {
+            assert_eq!(room.available_permits(), taken);
+            assert!(inbox.next_message(lane).is_some() && inbox.next_message(lane).is_none());
+        }
+        assert_eq!(room.available_permits(), 3);
+    }
+
+    #[test]
     fn a_flood_is_dropped_and_counted() {
         let registry = Registry::default();
         let inbox = Inbox::of_host(1, 1, &registry).remove(0);
         for _ in 0..EVENTS_MAX + 10 {
-            inbox.message(Id::default(), tell(0));
+            inbox.message(Id::default(), tell(0), Credit::none());
         }
         assert_eq!(inbox.messages_full.get(), 10);
-        while inbox.next_message().is_some() {}
+        while inbox.next_message(Lane::Datagram).is_some() {}
         let large = EVENT_BYTES_MAX / 64;
         for _ in 0..64 {
-            inbox.message(Id::default(), tell(large));
+            inbox.message(Id::default(), tell(large), Credit::none());
         }
         assert_eq!(inbox.messages_full.get(), 11, "the last of 64 does not fit with the overhead counted");
     }

@@ -37,10 +37,19 @@ pub const STREAMS_MAX: u32 = 128;
 pub const STREAM_WINDOW_BYTES: u32 = 1_250_000;
 /// Bytes of one connection a peer may send before we have read them.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Bytes of half-read frames of one connection.
+/// Largest frame of control: what is larger is bulk, whichever way it comes.
+pub const CONTROL_FRAME_BYTES_MAX: usize =
+    net::wire::HEADER_BYTES + net::limits::BODY_BYTES_MAX + net::limits::STREAM_PAYLOAD_BYTES_MAX;
+/// Frames of one connection, from their header on until their machine has taken them.
+pub const CONNECTION_FRAMES_MAX: usize = STREAMS_MAX as usize;
+/// Bytes of these.
 pub const CONNECTION_FRAME_BYTES_MAX: usize = 32 << 20;
-/// Bytes of half-read frames of all connections together.
-pub const FRAME_BYTES_MAX: usize = 256 << 20;
+/// Bytes of such frames of all connections together, of control and of bulk.
+pub const FRAME_BYTES_MAX: [usize; 2] = [128 << 20, 256 << 20];
+/// Datagrams of one connection that their machines have not yet taken.
+pub const CONNECTION_DATAGRAMS_MAX: usize = 128;
+/// How long a frame from a peer waits for room before it is dropped: once for bytes, once for a place at its machine.
+pub const HOLD_TIME: Duration = Duration::from_secs(4);
 /// Time for a peer to send one whole frame after its stream has begun.
 pub const FRAME_TIME: Duration = Duration::from_secs(30);
 /// Kernel buffer of the UDP socket, each way. The default (208 KiB) loses packets of bulk transfers.
@@ -77,14 +86,16 @@ pub const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
 
 /// Node ids one host may have: each is a machine, and as many threads as there are processors share them.
 pub const WEIGHT_MAX: usize = 64;
-/// Messages from peers that wait for all machines of a host; each has an equal share.
+/// Messages that wait for all machines of a host, of each lane but bulk; each machine has an equal share.
 pub const EVENTS_MAX: usize = 8192;
 /// The least such share, also of what follows.
 pub const EVENTS_MIN: usize = 512;
+/// Messages of bulk that wait for one machine; their bytes are bounded before.
+pub const BULK_EVENTS_MAX: usize = 512;
 /// Connections made and lost that wait for machines to hear of them.
 pub const PEER_EVENTS_MAX: usize = 8192;
-/// Bytes of messages from peers that wait for all machines.
-pub const EVENT_BYTES_MAX: usize = 256 << 20;
+/// Bytes of messages that wait for all machines and hold no room of `transport::Credit`'s: between machines of one host.
+pub const EVENT_BYTES_MAX: usize = 128 << 20;
 /// Commands of this process that wait for one machine.
 pub const COMMANDS_MAX: usize = 1024;
 /// Bytes of objects in commands that wait for all machines.
@@ -153,6 +164,16 @@ pub const BUSY_RETRIES: u32 = 4;
 /// First pause before a busy command is tried again.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
+/// How many messages of this lane may wait for each of a host's `ids` machines.
+#[must_use]
+pub const fn places(lane: net::wire::Lane, ids: usize) -> usize {
+    match lane {
+        net::wire::Lane::Bulk => BULK_EVENTS_MAX,
+        _ if EVENTS_MAX / ids > EVENTS_MIN => EVENTS_MAX / ids,
+        _ => EVENTS_MIN,
+    }
+}
+
 const _: () = {
     assert!(KEEP_ALIVE_TIME.as_secs() * 2 < IDLE_TIME.as_secs(), "one lost keep-alive must not lose the connection");
     assert!(IDLE_TIME.as_secs() < COLD_TIME.as_secs());
@@ -160,7 +181,16 @@ const _: () = {
     assert!(HANDSHAKES_MAX < CONNECTIONS_MAX);
     assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());
     assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
-    assert!(CONNECTION_FRAME_BYTES_MAX < FRAME_BYTES_MAX);
+    assert!(
+        CONNECTION_FRAME_BYTES_MAX * 4 <= FRAME_BYTES_MAX[0] && CONNECTION_FRAME_BYTES_MAX * 4 <= FRAME_BYTES_MAX[1]
+    );
+    assert!(
+        CONNECTION_FRAMES_MAX * 4 <= EVENTS_MIN && CONNECTION_FRAMES_MAX * 4 <= BULK_EVENTS_MAX,
+        "no peer fills a queue"
+    );
+    assert!(CONNECTION_DATAGRAMS_MAX * 4 <= EVENTS_MIN, "nor with datagrams");
+    assert!(HOLD_TIME.as_secs() * 2 < SEND_TIME.as_secs(), "a slow host is not one that is gone");
+    assert!(HOLD_TIME.as_secs() < FRAME_TIME.as_secs());
     assert!(net::limits::PAYLOAD_BYTES_MAX * 2 <= CONNECTION_FRAME_BYTES_MAX, "the largest frame fits every budget");
     assert!(net::limits::PAYLOAD_BYTES_MAX * 2 <= PEER_QUEUE_BYTES_MAX && PEER_QUEUE_BYTES_MAX < QUEUE_BYTES_MAX);
     assert!(net::limits::PAYLOAD_BYTES_MAX * 2 <= EVENT_BYTES_MAX);

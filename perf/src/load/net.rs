@@ -10,7 +10,9 @@ use super::LoadError;
 use crate::report::{Report, Row, Sample, Watch};
 use bytes::Bytes;
 use epost_gateway::node::Registry;
-use epost_gateway::node::transport::{Admission, Credentials, Directory, Quic, QuicConfig, Receiver, Transport};
+use epost_gateway::node::transport::{
+    Admission, Credentials, Credit, Directory, Quic, QuicConfig, Receiver, Transport,
+};
 use indicatif::ProgressBar;
 use net::id::Id;
 use net::ring::{Parameters, RingDocument};
@@ -79,26 +81,11 @@ pub(crate) fn measure(rounds: usize) -> Result<Report, LoadError> {
         })
         .collect();
     rows.push(Row::new(format!("bulk, objects of 1 MiB, {} in flight", BULK.0), "GB/s"));
+    rows.push(Row::new("bulk, UDP packets sent by one call of the system", "packets"));
     for _ in 0..rounds {
-        // In a block of its own, so that each round begins with fresh connections.
-        runtime.block_on(async {
-            let (mut ours, raw) = (Ours::open()?, Raw::open().await?);
-            for (at, (depth, count)) in RPCS.into_iter().enumerate() {
-                let (mine, beside) = (ours.rpcs(depth, count).await?, raw.rpcs(depth, count).await?);
-                let pairs =
-                    [(mine.rate(), beside.rate()), (mine.at(500), beside.at(500)), (mine.at(990), beside.at(990))];
-                for (row, (value, raw)) in rows[at * 3..].iter_mut().zip(pairs) {
-                    row.samples.push(Sample { value, raw: Some(raw) });
-                }
-                progress.inc(1);
-            }
-            let (mine, beside) = (ours.bulk().await?, raw.bulk().await?);
-            let rate = |elapsed: Duration| (BULK.1 * LARGE_BYTES) as f64 / elapsed.as_secs_f64() / 1e9;
-            let row = rows.last_mut().expect("a row for bulk");
-            row.samples.push(Sample { value: rate(mine), raw: Some(rate(beside)) });
-            progress.inc(1);
-            Ok::<_, LoadError>(())
-        })?;
+        // In a task, as both sides' other ends are: a thread of its own would add its waking to one of them.
+        let samples = runtime.block_on(async { tokio::spawn(round(progress.clone())).await.map_err(setup)? })?;
+        rows.iter_mut().zip(samples).for_each(|(row, sample)| row.samples.push(sample));
     }
     progress.finish_and_clear();
     let mut report = Report::new("load net", Path::new("."), &watch);
@@ -108,6 +95,39 @@ pub(crate) fn measure(rounds: usize) -> Result<Report, LoadError> {
     report.note("of latencies, a ratio below 1 is the better one");
     report.rows = rows;
     Ok(report)
+}
+
+/// Measures each row once, with fresh connections.
+async fn round(progress: ProgressBar) -> Result<Vec<Sample>, LoadError> {
+    let (mut ours, raw) = (Ours::open()?, Raw::open().await?);
+    let beside = |value, raw| Sample { value, raw: Some(raw) };
+    let mut samples = Vec::new();
+    for (depth, count) in RPCS {
+        let (mine, other) = (ours.rpcs(depth, count).await?, raw.rpcs(depth, count).await?);
+        samples.push(beside(mine.rate(), other.rate()));
+        samples.extend([500, 990].map(|at| beside(mine.at(at), other.at(at))));
+        progress.inc(1);
+    }
+    let before = (ours.sent(), raw.sent());
+    let (mine, other) = (ours.bulk().await?, raw.bulk().await?);
+    let rate = |elapsed: Duration| (BULK.1 * LARGE_BYTES) as f64 / elapsed.as_secs_f64() / 1e9;
+    samples.push(beside(rate(mine), rate(other)));
+    samples.push(beside(ours.sent().a_call_since(before.0), raw.sent().a_call_since(before.1)));
+    progress.inc(1);
+    Ok(samples)
+}
+
+/// What has left a host.
+#[derive(Clone, Copy)]
+struct Sent {
+    packets: u64,
+    calls: u64,
+}
+
+impl Sent {
+    fn a_call_since(self, before: Sent) -> f64 {
+        (self.packets - before.packets) as f64 / (self.calls - before.calls).max(1) as f64
+    }
 }
 
 fn now_s() -> u64 {
@@ -125,6 +145,8 @@ fn silence<E>(_: E) -> LoadError {
 /// Two hosts of one ring.
 struct Ours {
     asks: Quic,
+    /// What `asks` counts.
+    registry: Registry,
     answered: mpsc::UnboundedReceiver<u64>,
     to: Id,
     _answers: Quic,
@@ -134,7 +156,7 @@ struct Ours {
 struct Echo(Arc<OnceLock<Quic>>);
 
 impl Receiver for Echo {
-    fn message(&self, to: u16, from: Id, message: Message) {
+    fn message(&self, to: u16, from: Id, message: Message, _: Credit) {
         if let (Body::Tell(payload), Some(quic)) = (&message.body, self.0.get()) {
             let body = Body::Told(payload.slice(..payload.len().min(SMALL_BYTES)));
             quic.send(to, from, Message { request: message.request, body });
@@ -149,7 +171,7 @@ impl Receiver for Echo {
 struct Ear(mpsc::UnboundedSender<u64>);
 
 impl Receiver for Ear {
-    fn message(&self, _: u16, _: Id, message: Message) {
+    fn message(&self, _: u16, _: Id, message: Message, _: Credit) {
         // The round may be over.
         let _ = self.0.send(message.request);
     }
@@ -174,23 +196,23 @@ impl Ours {
         }
         let ring = RingDocument::decode_verified(&document, &authority.public_key()).map_err(setup)?;
         let directory = Arc::new(Directory::new(Arc::new(ring), authority.public_key()));
-        let open = |(listen, host): &(SocketAddr, EnrolledNode), receiver: Arc<dyn Receiver>| {
-            let registry = Registry::default();
+        let open = |(listen, host): &(SocketAddr, EnrolledNode), receiver: Arc<dyn Receiver>, registry: &Registry| {
             let credentials = Credentials {
                 certificate: CertificateDer::from(host.certificate.to_vec()),
                 key: PrivateKeyDer::from(PrivatePkcs8KeyDer::from(host.private_key.to_vec())),
             };
-            let admission = Arc::new(Admission::new(directory.clone(), &registry));
+            let admission = Arc::new(Admission::new(directory.clone(), registry));
             let secret = Zeroizing::new([7; 32]);
             let config = QuicConfig { listen: *listen, nonce: host.nonce, credentials, secret, admission };
-            Quic::open(config, receiver, &registry).map_err(setup)
+            Quic::open(config, receiver, registry).map_err(setup)
         };
         let own = Arc::new(OnceLock::new());
-        let answers = open(&hosts[1], Arc::new(Echo(own.clone())))?;
+        let answers = open(&hosts[1], Arc::new(Echo(own.clone())), &Registry::default())?;
         own.get_or_init(|| answers.clone());
         let (tell, answered) = mpsc::unbounded_channel();
-        let asks = open(&hosts[0], Arc::new(Ear(tell)))?;
-        Ok(Ours { asks, answered, to: hosts[1].1.node_id, _answers: answers })
+        let registry = Registry::default();
+        let asks = open(&hosts[0], Arc::new(Ear(tell)), &registry)?;
+        Ok(Ours { asks, registry, answered, to: hosts[1].1.node_id, _answers: answers })
     }
 
     /// Keeps `depth` questions of these bytes in flight until `count` are answered.
@@ -226,6 +248,12 @@ impl Ours {
     async fn bulk(&mut self) -> Result<Duration, LoadError> {
         let (depth, count) = BULK;
         Ok(self.ask(depth, count, Bytes::from(vec![0x5a; LARGE_BYTES])).await?.elapsed)
+    }
+
+    fn sent(&self) -> Sent {
+        let json = self.registry.to_json();
+        let of = |what: &str| json["udp"][what].as_u64().unwrap_or(0);
+        Sent { packets: of("packets sent"), calls: of("calls to send") }
     }
 }
 
@@ -291,6 +319,11 @@ impl Raw {
 
     async fn bulk(&self) -> Result<Duration, LoadError> {
         Ok(self.ask(BULK.0, BULK.1, Bytes::from(vec![0x5a; LARGE_BYTES])).await?.elapsed)
+    }
+
+    fn sent(&self) -> Sent {
+        let sent = self.connection.stats().udp_tx;
+        Sent { packets: sent.datagrams, calls: sent.ios }
     }
 }
 

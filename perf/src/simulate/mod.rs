@@ -4,7 +4,8 @@
 //! [`disk`] runs the engine's crash campaigns (`engine::simulate`) on a simulated disk: power cuts at any moment, failing
 //! and lying disks. [`kill`] kills a real process on a real file system, again and again, while another process keeps the
 //! journal of what was acknowledged. Both print what they covered, and on a violation the line that repeats it.
-//! [`overlay`] runs a ring of shipped machines in virtual time and says what it costs and whether its lookups are right.
+//! [`overlay`] runs a ring of shipped machines in virtual time and says what it costs and whether its lookups are right; a small
+//! one with the packets of QUIC between them, if asked to.
 
 pub(crate) mod disk;
 pub(crate) mod kill;

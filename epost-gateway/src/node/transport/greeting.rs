@@ -5,9 +5,9 @@
 
 use super::Admission;
 use super::admission::{Admitted, Refusal};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use net::id::Id;
-use net::wire::{Body, Ends, HEADER_BYTES, Hello, Message, WIRE_VERSION, decode, encode, frame_length};
+use net::wire::{Body, Ends, Frame, HEADER_BYTES, Hello, Message, WIRE_VERSION, decode, encode, frame_length};
 use quinn::{Connection, RecvStream, SendStream};
 
 /// Longest frame a greeting may be: a header and a few numbers.
@@ -38,10 +38,7 @@ pub(super) async fn accept(
 }
 
 async fn say_hello(send: &mut SendStream, admission: &Admission, own: Id) -> Result<(), Refusal> {
-    let directory = admission.directory();
-    let ring = directory.document();
-    let hello = Hello { ring: ring.ring, epoch: ring.epoch, node: own, version: WIRE_VERSION };
-    let frame = encode(&Message { request: 0, body: Body::Hello(hello) }, Ends::default());
+    let frame = hello(admission, own);
     send.write_all_chunks(&mut [frame.head, frame.payload]).await.map_err(|_| Refusal::BadGreeting)?;
     send.finish().map_err(|_| Refusal::BadGreeting)
 }
@@ -57,7 +54,24 @@ async fn hear_hello(receive: &mut RecvStream, admission: &Admission, peer: &Admi
     }
     frame.resize(length, 0);
     receive.read_exact(&mut frame[HEADER_BYTES..]).await.map_err(|_| Refusal::BadGreeting)?;
-    let (_, message) = decode(&frame.freeze()).map_err(bad)?;
+    judge(&frame.freeze(), admission, peer)
+}
+
+/// What a node says first, on the only bidirectional stream.
+#[must_use]
+pub fn hello(admission: &Admission, own: Id) -> Frame {
+    let directory = admission.directory();
+    let ring = directory.document();
+    let hello = Hello { ring: ring.ring, epoch: ring.epoch, node: own, version: WIRE_VERSION };
+    encode(&Message { request: 0, body: Body::Hello(hello) }, Ends::default())
+}
+
+/// Whether this is the hello of the peer that its certificate names.
+///
+/// # Errors
+/// [`Refusal`], for which the connection is to be closed.
+pub fn judge(frame: &Bytes, admission: &Admission, peer: &Admitted) -> Result<(), Refusal> {
+    let (_, message) = decode(frame).map_err(|_| Refusal::BadGreeting)?;
     let Body::Hello(hello) = message.body else { return Err(Refusal::BadGreeting) };
     if hello.version < WIRE_VERSION {
         return Err(Refusal::BadGreeting);

@@ -13,13 +13,15 @@
 //! 3. `greeting`: one hello each way; only then is the connection registered with its `peer`.
 //! 4. Out: `peer` keeps a bounded queue per class, `quic` drains it, one unidirectional stream a frame; what is
 //!    small and soon stale goes as a datagram.
-//! 5. In: `inlet` reads frames within a budget of bytes and time. Eight frames that do not decode end it.
+//! 5. In: `inlet` reads frames as far as there is room for them, which each holds until its machine has taken it (`credit`).
+//!    Eight frames that do not decode end the connection.
 //!
 //! Every frame carries the indices of the virtual node ids it goes between; ids follow from certificate and index.
 
 pub mod admission;
+mod credit;
 pub mod directory;
-mod greeting;
+pub mod greeting;
 mod inlet;
 mod peer;
 mod quic;
@@ -27,21 +29,36 @@ mod socket;
 pub mod tls;
 
 pub use admission::{Admission, Refusal};
+pub use credit::Credit;
 pub use directory::Directory;
 pub use quic::{Quic, QuicConfig};
-pub use socket::SocketError;
-pub use tls::Credentials;
+pub use socket::{SocketError, dial_config, server_config};
+pub use tls::{Credentials, dial_name};
 
 use net::id::Id;
-use net::wire::Message;
+use net::wire::{Lane, Message};
 
 /// What a connection is for; the index of its ALPN name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+pub enum Class {
     /// Everything small.
     Control = 0,
     /// Payloads that would hold up the small ones.
     Bulk = 1,
+}
+
+impl Class {
+    /// The class of connection on whose streams messages of this lane travel.
+    #[must_use]
+    pub fn of(lane: Lane) -> Class {
+        if lane == Lane::Bulk { Class::Bulk } else { Class::Control }
+    }
+
+    /// The class of a connection with this protocol name.
+    #[must_use]
+    pub fn named(protocol: &[u8]) -> Option<Class> {
+        [Class::Control, Class::Bulk].into_iter().find(|class| protocol == tls::ALPN[*class as usize])
+    }
 }
 
 /// Sends messages to other nodes.
@@ -53,8 +70,9 @@ pub trait Transport: Send + Sync + 'static {
 
 /// Takes what comes from other nodes. Called from network threads; must not block.
 pub trait Receiver: Send + Sync + 'static {
-    /// A message for this host's `to`-th node id from the node whose certificate proves it to be `from`.
-    fn message(&self, to: u16, from: Id, message: Message);
+    /// A message for this host's `to`-th node id from the node whose certificate proves it to be `from`. `credit` is the room
+    /// it holds on this host, to be dropped when the machine has taken the message; meanwhile the sender is slowed down.
+    fn message(&self, to: u16, from: Id, message: Message, credit: Credit);
 
     /// There is a verified connection to the host of these ids.
     fn up(&self, peers: &[Id]);

@@ -5,8 +5,8 @@ use super::directory::{Directory, Host, Nonce};
 use super::inlet::Intake;
 use super::peer::{Farewell, Link, Peer, Pushed};
 use super::socket::{self, SocketError};
-use super::tls::{ALPN, CERTIFICATE_REQUIRED_ALERT, Credentials, JUDGED_ALERTS, dial_name};
-use super::{Class, Receiver, Transport, greeting};
+use super::tls::{CERTIFICATE_REQUIRED_ALERT, Credentials, JUDGED_ALERTS, dial_name};
+use super::{Class, Credit, Receiver, Transport, greeting};
 use crate::node::limits::{
     CONNECTIONS_MAX, DIALS_MAX, HANDSHAKE_TIME, HANDSHAKES_MAX, HANDSHAKES_UNPROVEN_MAX, SEND_TIME, STOP_TIME,
 };
@@ -17,9 +17,11 @@ use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, ConnectionError, Incoming};
 use rustls_pki_types::CertificateDer;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -169,7 +171,7 @@ impl Transport for Quic {
                 return shared.counters.unknown.increment();
             }
             let sender = shared.own.ids[usize::from(from)];
-            return shared.intake.receiver().message(seat.index, sender, message);
+            return shared.intake.receiver().message(seat.index, sender, message, Credit::none());
         }
         let lane = message.lane();
         let frame = encode(&message, Ends { from, to: seat.index });
@@ -177,12 +179,17 @@ impl Transport for Quic {
         if lane == Lane::Datagram && shared.send_datagram(&peer, &frame) {
             return;
         }
-        let class = if lane == Lane::Bulk { Class::Bulk } else { Class::Control };
+        let class = Class::of(lane);
         match peer.outlet(class).push(frame, &shared.queued_bytes) {
             Pushed::Queued => {}
             Pushed::Full => shared.counters.queue_full.increment(),
             Pushed::StartDrain => {
-                shared.runtime.spawn(drain(shared.clone(), peer, class));
+                let _runtime = shared.runtime.enter();
+                let mut draining = Box::pin(drain(shared.clone(), peer, class));
+                // Mostly there is a connection with room, and the frame goes at once, without waking a thread for it.
+                if draining.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                    shared.runtime.spawn(draining);
+                }
             }
         }
     }
@@ -197,6 +204,24 @@ impl Shared {
     fn count(&self, measure: impl Fn(&Peer) -> usize) -> usize {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         peers.values().map(|peer| measure(peer)).sum()
+    }
+
+    /// Packets, and the calls of the system that carried them: fewer, where it takes many at once (GSO, GRO).
+    fn udp(&self) -> [(&'static str, u64); 4] {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats = peers.values().flat_map(|peer| peer.links()).map(|link| link.connection.stats());
+        let add = |sum: [u64; 4], of: quinn::ConnectionStats| {
+            let (sent, received) = (of.udp_tx, of.udp_rx);
+            let of = [sent.datagrams, sent.ios, received.datagrams, received.ios];
+            std::array::from_fn(|at| sum[at] + of[at])
+        };
+        let [sent, sends, received, receives] = stats.fold([0; 4], add);
+        [
+            ("packets sent", sent),
+            ("calls to send", sends),
+            ("packets received", received),
+            ("calls to receive", receives),
+        ]
     }
 
     /// Sends at once what fits a datagram, past the queue: a ping must not wait behind what it asks about. False if
@@ -335,7 +360,7 @@ fn handshake_refusal(error: &ConnectionError) -> Option<Refusal> {
 fn class_of(connection: &Connection) -> Result<Class, Refusal> {
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     let protocol = data.and_then(|data| data.protocol).ok_or(Refusal::Handshake)?;
-    [Class::Control, Class::Bulk].into_iter().find(|class| protocol == ALPN[*class as usize]).ok_or(Refusal::Handshake)
+    Class::named(&protocol).ok_or(Refusal::Handshake)
 }
 
 /// Reads a registered connection to its end.
@@ -372,6 +397,9 @@ async fn drain(shared: Arc<Shared>, peer: Arc<Peer>, class: Class) {
 
 /// A connection of this class: the one there is, the one we dial, or the one the peer makes meanwhile.
 async fn linked(shared: &Arc<Shared>, peer: &Arc<Peer>, class: Class) -> Option<Link> {
+    if let Some(link) = peer.link(class) {
+        return Some(link);
+    }
     let mut dial = {
         let (shared, peer) = (shared.clone(), peer.clone());
         Box::pin(async move { tokio::spawn(async move { shared.dial(&peer, class).await }).await })
@@ -443,6 +471,12 @@ fn show_gauges(shared: &Arc<Shared>, registry: &Registry) {
         s.count(|peer| usize::from(peer.is_connected()))
     });
     show("queue_peers", "frames waiting for peers", |s| s.count(Peer::waiting));
+    let shared = Arc::downgrade(shared);
+    registry.readings(
+        "udp",
+        "what connections that stand have sent and received, and in how many system calls",
+        move || shared.upgrade().map_or_else(Vec::new, |shared| shared.udp().to_vec()),
+    );
 }
 
 fn now_s() -> u64 {

@@ -42,10 +42,7 @@ pub(super) fn open(
     own: &Credentials,
     secret: &[u8; 32],
 ) -> Result<quinn::Endpoint, SocketError> {
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls::server_config(admission, own)?));
-    server.transport_config(Arc::new(transport_config(None)));
-    // A host's address is in the ring document; a connection that wanders to another is not that host's.
-    server.migration(false);
+    let server = server_config(admission, own)?;
     let mut config = quinn::EndpointConfig::new(Arc::new(ResetKey::derive(secret)));
     config.cid_generator(|| Box::new(RandomIds));
     let bind = |source| SocketError::Bind { address: listen, source };
@@ -53,8 +50,23 @@ pub(super) fn open(
     quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime)).map_err(bind)
 }
 
+/// What to accept with.
+///
+/// # Errors
+/// [`TlsError`], when the credentials cannot be used.
+pub fn server_config(admission: &Arc<Admission>, own: &Credentials) -> Result<quinn::ServerConfig, TlsError> {
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server_config(admission, own)?));
+    config.transport_config(Arc::new(transport_config(None)));
+    // A host's address is in the ring document; a connection that wanders to another is not that host's.
+    config.migration(false);
+    Ok(config)
+}
+
 /// What to dial with, for connections of this class.
-pub(super) fn dial_config(
+///
+/// # Errors
+/// [`TlsError`], when the credentials cannot be used.
+pub fn dial_config(
     admission: &Arc<Admission>,
     own: &Credentials,
     class: Class,

@@ -78,7 +78,8 @@ pub(super) fn client_config(
 }
 
 /// The name to dial a member by; never sent.
-pub(super) fn dial_name(nonce: &Nonce) -> String {
+#[must_use]
+pub fn dial_name(nonce: &Nonce) -> String {
     let digits: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("n{digits}.epost.invalid")
 }

@@ -6,7 +6,7 @@ use net::sim::Dice;
 use net::sim::faults::{Hazards, Spell};
 
 /// What plans of faults are drawn from; nothing goes wrong unless something is said here.
-#[derive(clap::Args, Clone, Debug, Default)]
+#[derive(clap::Args, Clone, Debug, Default, PartialEq)]
 pub(super) struct Said {
     /// Nodes stay for so long, on average, then fall: 2.3h, 30min, 90s. (Weibull times, see --shape.)
     #[arg(long, value_parser = spell)]
@@ -47,6 +47,21 @@ pub(super) struct Said {
 }
 
 impl Said {
+    /// What a network of packets is told: lost and doubled ones of a million, and whether it is cut in two for a while. None if
+    /// more than that was said.
+    pub(super) fn of_packets(&self) -> Option<(u32, u32, bool)> {
+        let packets = Said {
+            gaps: self.gaps,
+            shape: self.shape,
+            wiped: self.wiped,
+            loss: self.loss,
+            duplication: self.duplication,
+            partitions: self.partitions.min(1),
+            ..Said::default()
+        };
+        (packets == *self).then_some((self.loss, self.duplication, self.partitions > 0))
+    }
+
     /// The same, for drawing plans; `None` if nothing is to go wrong.
     pub(super) fn hazards(&self) -> Option<Hazards> {
         let spell = |mean| Spell { mean, shape: self.shape };

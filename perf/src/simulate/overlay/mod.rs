@@ -4,18 +4,20 @@
 //! What is run is a trial (`net::sim::trial`): nodes start, settle, follow a plan of faults, and are asked at a steady rate
 //! all the while; what they answer and what is on their disks is judged from outside. The same seed gives the same run, by its trace
 //! hash. Everything measured counts from the moment the ring has settled; only processor time is the machine's, everything
-//! else virtual. Four ways to use it:
+//! else virtual. Five ways to use it:
 //!
 //! - one trial, with the faults that the command line describes or a file holds ([`hazards`], [`mod@file`]), and pictures of it
 //!   ([`plots`]); if it fails, its plan is made smaller ([`shrunk`]) and printed;
 //! - the same at several sizes, side by side (`--sizes`);
-//! - many seeds, each with trouble of its own ([`campaign`]).
+//! - many seeds, each with trouble of its own ([`campaign`]);
+//! - few hosts with frames, certificates and QUIC's own state machine between them ([`quic`]).
 
 mod campaign;
 mod figures;
 mod file;
 mod hazards;
 mod plots;
+mod quic;
 mod shrunk;
 
 use super::{Ending, attend};
@@ -44,6 +46,10 @@ pub(crate) struct Plan {
     /// Nodes of the ring.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     nodes: u32,
+    /// What lies between the machines: messages as they are, or frames in packets of QUIC's own state machine (at most 50 nodes;
+    /// of the faults, loss, duplication and one partition).
+    #[arg(long, value_enum, default_value = "messages", conflicts_with_all = ["sizes", "seeds", "plan", "keep", "plots", "drawn"])]
+    transport: Between,
     /// Several sizes instead, one after the other, side by side: 256,1000,4000.
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = ["seeds", "plan"])]
     sizes: Vec<u32>,
@@ -96,7 +102,31 @@ fn hours(text: &str) -> Result<f64, String> {
     }
 }
 
+/// What lies between the machines.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Between {
+    /// Messages are handed from machine to machine.
+    Messages,
+    /// Frames travel in packets of QUIC.
+    Quic,
+}
+
 impl Plan {
+    /// The trial of the second level.
+    fn second_level(&self) -> Result<quic::Trial, LoadError> {
+        let hosts = u8::try_from(self.nodes).ok().filter(|_| self.nodes <= quic::HOSTS_MAX);
+        let hosts = hosts.ok_or_else(|| LoadError::Unexpected {
+            expected: "at most 50 nodes with --transport quic, for each pair has connections of its own",
+            got: format!("--nodes {}", self.nodes),
+        })?;
+        let (loss_ppm, duplicates_ppm, is_cut) = self.said.of_packets().ok_or_else(|| LoadError::Unexpected {
+            expected: "of the faults only loss, duplication and at most one partition with --transport quic",
+            got: "others".to_owned(),
+        })?;
+        let objects = self.objects.unwrap_or(30).max(1);
+        Ok(quic::Trial { seed: self.seed, hosts, lasting: self.lasting(), objects, loss_ppm, duplicates_ppm, is_cut })
+    }
+
     fn lasting(&self) -> Micros {
         (self.minutes.map_or(self.hours * 3_600.0, |minutes| minutes * 60.0)) as u64 * SECOND
     }
@@ -142,6 +172,9 @@ struct Sizes {
 
 /// Runs the plan.
 pub(crate) fn simulate(plan: &Plan) -> Result<Ending, LoadError> {
+    if plan.transport == Between::Quic {
+        return quic::simulate(&plan.second_level()?, &format!("{} --seed {}", repeat(plan), plan.seed));
+    }
     if let Some(seeds) = &plan.seeds {
         let trial = |seed| plan.trial(plan.nodes, seed, true);
         return campaign::simulate(seeds, trial, &format!("{} --drawn", repeat(plan)));
