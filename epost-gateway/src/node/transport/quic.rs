@@ -374,7 +374,13 @@ async fn serve(shared: Arc<Shared>, peer: Arc<Peer>, link: Link, weight: u16, _p
 
 /// Sends what is queued for a peer until the queue is empty.
 async fn drain(shared: Arc<Shared>, peer: Arc<Peer>, class: Class) {
+    let mut frames = 0;
     while let Some(frame) = peer.outlet(class).next(&shared.queued_bytes) {
+        frames += 1;
+        if frames == 2 {
+            // Whoever began this has sent his own frame. What others have queued meanwhile is a task's work.
+            tokio::task::yield_now().await;
+        }
         let mut sent = false;
         // A second try, because a connection often shows only by the first that its peer has been restarted.
         for _ in 0..2 {
