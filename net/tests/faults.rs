@@ -289,10 +289,12 @@ fn reads_of_other_bytes_and_of_nothing_are_noticed() {
 fn leaf_sets_that_stay_wrong_are_noticed() {
     let quiet = Trial { calm: 960 * SECOND, ..trial(15, 60, 5, &Hazards::default()) };
     assert_eq!(run(&quiet).violation, None);
+    let mut shunning = Vec::new();
     let outcome = quiet.run_with(
         |world| {
             let mut order: Vec<(Id, usize)> = world.nodes().map(|node| (world.id(node), node)).collect();
             order.sort_unstable();
+            shunning = vec![order[20].1, order[26].1];
             for (node, shunned) in [(order[20].1, order[26].0), (order[26].1, order[20].0)] {
                 let shuns = move |action: Action| match &action {
                     Action::Send { to, .. } if *to == shunned => vec![],
@@ -308,7 +310,21 @@ fn leaf_sets_that_stay_wrong_are_noticed() {
         },
         |_| true,
     );
-    assert_eq!(violation(&outcome), "2 leaf sets are wrong although all has been quiet");
+    let told = violation(&outcome);
+    assert!(told.starts_with("2 leaf sets are wrong although all has been quiet: "), "{told}");
+    for (node, shunned) in [(shunning[0], shunning[1]), (shunning[1], shunning[0])] {
+        assert!(told.contains(&format!("node {node} lacks [{shunned}], holds ")), "{told}");
+    }
+}
+
+/// A node that comes back in the last second is not in everybody's leaf set when that is looked at, and need not be.
+#[test]
+fn who_has_just_come_back_is_not_missed() {
+    let quiet = Trial { calm: 960 * SECOND, ..trial(16, 60, 5, &Hazards::default()) };
+    let down = FaultKind::Down { node: 7, wiped: false };
+    let lasting = Some(quiet.lasting + quiet.calm - SECOND);
+    let late = Trial { plan: vec![PlannedFault { at: 0, lasting, kind: down }], ..quiet };
+    assert_eq!(run(&late).violation, None);
 }
 
 fn without_upkeep(action: Action) -> Vec<Action> {

@@ -33,27 +33,35 @@ pub struct WrongLeafSet {
 }
 
 /// The live nodes that do not have exactly the leaf set that sorting all live nodes gives, or are not ready; in ring order.
+/// Those that are not `settled` are not judged, and whether others know of them is not asked.
 #[must_use]
-pub fn wrong_leaf_sets(world: &World<Overlay>, half: usize) -> Vec<WrongLeafSet> {
-    let mut live = world.live_ids();
+pub fn wrong_leaf_sets(world: &World<Overlay>, half: usize, settled: impl Fn(NodeIndex) -> bool) -> Vec<WrongLeafSet> {
+    let mut live: Vec<(Id, NodeIndex)> =
+        world.nodes().filter(|node| world.is_alive(*node)).map(|node| (world.id(node), node)).collect();
     live.sort();
-    let count = live.len();
-    let judge = |at: usize| {
-        let reach = half.min(count - 1);
-        let mut right: Vec<Id> = (1..=reach).map(|step| live[(at + step) % count]).collect();
-        right.extend((1..=reach).map(|step| live[(at + count - step) % count]));
-        let node = world.index(live[at])?;
-        let status = world.machine(node)?.status();
-        let lacks: Vec<Id> = right.iter().copied().filter(|id| !status.leaf_set.contains(id)).collect();
-        let holds: Vec<Id> = status.leaf_set.iter().copied().filter(|id| !right.contains(id)).collect();
-        let is_right = status.ready && lacks.is_empty() && holds.is_empty();
-        (!is_right).then_some(WrongLeafSet { node, is_ready: status.ready, lacks, holds })
+    let sure: Vec<(Id, NodeIndex)> = live.iter().copied().filter(|(_, node)| settled(*node)).collect();
+    let judge = |(id, node): &(Id, NodeIndex)| {
+        let status = world.machine(*node)?.status();
+        let (of_all, of_sure) = (around(&live, *id, half), around(&sure, *id, half));
+        let lacks = of_all.iter().filter(|(id, node)| settled(*node) && !status.leaf_set.contains(id));
+        let lacks: Vec<Id> = lacks.map(|(id, _)| *id).collect();
+        let is_right = |id: &Id| of_all.iter().chain(&of_sure).any(|(near, _)| near == id);
+        let holds: Vec<Id> = status.leaf_set.iter().copied().filter(|id| !is_right(id)).collect();
+        let is_faulty = !status.ready || !lacks.is_empty() || !holds.is_empty();
+        is_faulty.then_some(WrongLeafSet { node: *node, is_ready: status.ready, lacks, holds })
     };
-    (0..count).filter_map(judge).collect()
+    sure.iter().filter_map(judge).collect()
 }
 
-/// How many there are of [`wrong_leaf_sets`].
+/// The `half` nodes on either side of one of these, which are in order; those on both sides twice.
+fn around(nodes: &[(Id, NodeIndex)], id: Id, half: usize) -> Vec<(Id, NodeIndex)> {
+    let (count, at) = (nodes.len(), nodes.partition_point(|(other, _)| *other < id));
+    let steps = 1..=half.min(count - 1);
+    steps.flat_map(|step| [nodes[(at + step) % count], nodes[(at + count - step) % count]]).collect()
+}
+
+/// How many live nodes have a wrong leaf set ([`wrong_leaf_sets`]), all being judged.
 #[must_use]
 pub fn leaf_set_faults(world: &World<Overlay>, half: usize) -> usize {
-    wrong_leaf_sets(world, half).len()
+    wrong_leaf_sets(world, half, |_| true).len()
 }

@@ -15,7 +15,8 @@
 //!   such objects are counted as destroyed.
 //! - **k copies come back.** Wrong is an object with fewer than k copies on running nodes for [`RESTORED_WITHIN`], in which no fault began
 //!   or ended at any holder or near its key.
-//! - **In the end, when nothing has gone wrong for a while,** every leaf set is what sorting all live ids gives.
+//! - **In the end, when nothing has gone wrong for a while,** every leaf set is what sorting all live ids gives. Nodes that came
+//!   back within [`SETTLED_WITHIN`] are neither judged nor missed.
 //!
 //! Not checked here: signed blocks and their quorums, virtual nodes, what a lying node can do (net's claim tests do that).
 
@@ -32,6 +33,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A node that stood for so long when a question was asked must be known to its neighbours.
 pub const STOOD_BEFORE: Micros = 60 * SECOND;
+/// A node to which nothing has happened for so long has a right leaf set, and is in those of others.
+pub const SETTLED_WITHIN: Micros = 180 * SECOND;
 /// So many wrong leaf sets are told in full.
 const TOLD_MAX: usize = 4;
 /// By then a lookup has been answered, or never will be.
@@ -319,9 +322,10 @@ impl Inspector {
         Ok(())
     }
 
-    /// All has been quiet: every leaf set is right.
+    /// All has been quiet: every leaf set is right. Who has just come back is not yet judged, nor missed.
     pub(super) fn conclude(&self, world: &World<Overlay>, leaf_set: usize) -> Result<(), Violation> {
-        let wrong = wrong_leaf_sets(world, leaf_set / 2);
+        let settled = |node: NodeIndex| self.standing.disturbed_at(node as u32) + SETTLED_WITHIN <= world.now();
+        let wrong = wrong_leaf_sets(world, leaf_set / 2, settled);
         if wrong.is_empty() {
             return Ok(());
         }

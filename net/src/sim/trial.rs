@@ -285,6 +285,7 @@ impl<'a, F: FnMut(Stage) -> bool> Run<'a, F> {
         let (ids, seed) = (founding.ids(), self.trial.seed);
         self.world
             .follow(self.trial.plan.clone(), move |node, now| founding.overlay(ids[node], seed ^ mix(now), Vec::new()));
+        self.world.run_for(0); // What goes wrong at once has gone wrong before anybody looks.
     }
 
     /// Follows the plan and the calm behind it.
