@@ -146,12 +146,50 @@ impl Room {
     }
 
     async fn in_time<T>(&self, room: impl Future<Output = Option<T>>) -> Option<T> {
-        self.waiting.rise(1);
+        let _line = Line::join(&self.waiting);
         let room = timeout(HOLD_TIME, room).await;
-        self.waiting.fall(1);
         if room.is_err() {
             self.overdue.increment();
         }
         room.ok().flatten()
+    }
+}
+
+/// A frame that waits, counted as long as it does: also if whoever waits for it gives up first.
+struct Line<'a>(&'a Gauge);
+
+impl Line<'_> {
+    fn join(waiting: &Gauge) -> Line<'_> {
+        waiting.rise(1);
+        Line(waiting)
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.0.fall(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what waits is counted while it waits, however the wait ends. Method: a wait that is given up from outside, and one
+    //! that ends by itself.
+
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_wait_that_is_given_up_is_no_longer_counted() {
+        let registry = Registry::default();
+        let room = Room::new(1, &registry);
+        let waiting = || registry.to_json()["queue_frames"].as_i64().unwrap();
+        let mut given_up = Box::pin(room.in_time(std::future::pending::<Option<()>>()));
+        assert!(timeout(Duration::from_millis(20), &mut given_up).await.is_err());
+        assert_eq!(waiting(), 1);
+        drop(given_up);
+        assert_eq!(waiting(), 0);
+        assert_eq!(room.in_time(std::future::ready(Some(7))).await, Some(7));
+        assert_eq!(waiting(), 0);
     }
 }
