@@ -42,10 +42,19 @@ pub fn wrong_leaf_sets(world: &World<Overlay>, half: usize, settled: impl Fn(Nod
     let sure: Vec<(Id, NodeIndex)> = live.iter().copied().filter(|(_, node)| settled(*node)).collect();
     let judge = |(id, node): &(Id, NodeIndex)| {
         let status = world.machine(*node)?.status();
-        let (of_all, of_sure) = (around(&live, *id, half), around(&sure, *id, half));
-        let lacks = of_all.iter().filter(|(id, node)| settled(*node) && !status.leaf_set.contains(id));
+        let [right, left] = sides(&live, *id, half);
+        let near = right.iter().chain(&left);
+        let lacks = near.filter(|(id, node)| settled(*node) && !status.leaf_set.contains(id));
         let lacks: Vec<Id> = lacks.map(|(id, _)| *id).collect();
-        let is_right = |id: &Id| of_all.iter().chain(&of_sure).any(|(near, _)| near == id);
+        // Of those that are not settled any may be known: then the set reaches as far as the settled alone make it, at most.
+        let [right, left] = sides(&sure, *id, half);
+        let reach = [right.last(), left.last()].map(|last| last.map_or(*id, |(last, _)| *last));
+        let is_right = |other: &Id| {
+            let is_alive = live.binary_search_by_key(other, |(id, _)| *id).is_ok();
+            let is_within =
+                id.clockwise(*other) <= id.clockwise(reach[0]) || other.clockwise(*id) <= reach[1].clockwise(*id);
+            is_alive && is_within
+        };
         let holds: Vec<Id> = status.leaf_set.iter().copied().filter(|id| !is_right(id)).collect();
         let is_faulty = !status.ready || !lacks.is_empty() || !holds.is_empty();
         is_faulty.then_some(WrongLeafSet { node: *node, is_ready: status.ready, lacks, holds })
@@ -53,11 +62,12 @@ pub fn wrong_leaf_sets(world: &World<Overlay>, half: usize, settled: impl Fn(Nod
     sure.iter().filter_map(judge).collect()
 }
 
-/// The `half` nodes on either side of one of these, which are in order; those on both sides twice.
-fn around(nodes: &[(Id, NodeIndex)], id: Id, half: usize) -> Vec<(Id, NodeIndex)> {
+/// The `half` nodes on either side of one of these, which are in order, nearest first: clockwise, and the other way.
+fn sides(nodes: &[(Id, NodeIndex)], id: Id, half: usize) -> [Vec<(Id, NodeIndex)>; 2] {
     let (count, at) = (nodes.len(), nodes.partition_point(|(other, _)| *other < id));
     let steps = 1..=half.min(count - 1);
-    steps.flat_map(|step| [nodes[(at + step) % count], nodes[(at + count - step) % count]]).collect()
+    let right = steps.clone().map(|step| nodes[(at + step) % count]).collect();
+    [right, steps.map(|step| nodes[(at + count - step) % count]).collect()]
 }
 
 /// How many live nodes have a wrong leaf set ([`wrong_leaf_sets`]), all being judged.
