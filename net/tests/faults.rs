@@ -327,6 +327,23 @@ fn who_has_just_come_back_is_not_missed() {
     assert_eq!(run(&late).violation, None);
 }
 
+/// Of two that have just come back one is known and the nearer one not yet: the known one is held beyond where a set that
+/// has both would end, and is none of those that a set without either has.
+#[test]
+fn one_that_has_just_come_back_may_be_held_while_another_is_not_yet_known() {
+    let quiet = Trial { calm: 960 * SECOND, ..trial(17, 60, 5, &Hazards::default()) };
+    let ids = Founding::new(quiet.seed, quiet.nodes as usize, Parameters::DEFAULT).ids();
+    let mut order: Vec<(Id, u32)> = ids.into_iter().zip(0..).collect();
+    order.sort_unstable();
+    // Seen from the 20th: the second clockwise, and the thirteenth, where a side has room for twelve.
+    let back = |place: usize, millis_before_the_end: u64| {
+        let lasting = Some(quiet.lasting + quiet.calm - millis_before_the_end * MILLISECOND);
+        PlannedFault { at: 0, lasting, kind: FaultKind::Down { node: order[place].1, wiped: false } }
+    };
+    let late = Trial { plan: vec![back(22, 30), back(33, 100_000)], ..quiet.clone() };
+    assert_eq!(run(&late).violation, None);
+}
+
 fn without_upkeep(action: Action) -> Vec<Action> {
     let Action::Send { message, .. } = &action else { return vec![action] };
     match message.body {
