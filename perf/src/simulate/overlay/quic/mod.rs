@@ -1,7 +1,7 @@
 //! The second level: at most fifty hosts with the frames, the certificates and QUIC's own state machine between them that ship,
 //! over a network that loses, doubles and overtakes packets and is cut in two for a while.
 //!
-//! The first level (`net::sim`) hands messages from machine to machine, and goes to a hundred thousand nodes. This one
+//! The first level (`net::sim`) hands messages from machine to machine, and goes to ten thousand nodes. This one
 //! is for what lies between: handshakes, greetings, streams that block, connections that are lost and dialled anew. A ring
 //! is founded, blocks are stored, small and large, and read all the while; a minute of the time, a third of the hosts
 //! are cut off from the others. Promised: the ring comes together; every block is stored; a read that is answered is right; once the
