@@ -136,30 +136,34 @@ fn an_anycast_finds_a_taker_if_there_is_one_and_says_so_if_there_is_none() {
     assert!(matches!(reply, Some(Reply::Nobody)) && asked == 0, "{reply:?}");
 }
 
+/// A node dies before each: also the asker's own parent, or whoever has the message next.
 #[test]
 fn an_anycast_goes_round_the_dead_and_through_bad_weather() {
-    let (_, mut world) = settled(34, 200, Weather::FAIR);
-    let mut dice = Dice::new(34);
-    let group = dice.id();
-    let members = draw(&world, &mut dice, 60);
-    subscribe(&mut world, group, &members);
-    world.run_for(20 * SECOND);
-    world.network().weather = Weather::ROUGH;
-    let mut found = 0;
-    for round in 0..20 {
-        let inner = interior(&world, group);
-        kill(&mut world, &[inner[dice.below(inner.len())]]);
-        let from = draw(&world, &mut dice, 1)[0];
-        let takers: Vec<NodeIndex> = members.iter().copied().filter(|node| *node != from).collect();
-        let (reply, accepted, _) = anycast(&mut world, from, group, &takers);
-        assert!(accepted.len() <= 1, "round {round}: taken twice");
-        if !matches!(reply, Some(Reply::Accepted { .. })) {
-            println!("round {round}: {reply:?}, although there are takers");
+    let (rings, rounds) = (10, 20);
+    let mut taken_twice = 0;
+    for seed in 34..34 + rings {
+        let (_, mut world) = settled(seed, 200, Weather::FAIR);
+        let mut dice = Dice::new(seed);
+        let group = dice.id();
+        let members = draw(&world, &mut dice, 60);
+        subscribe(&mut world, group, &members);
+        world.run_for(20 * SECOND);
+        world.network().weather = Weather::ROUGH;
+        for round in 0..rounds {
+            let inner = interior(&world, group);
+            kill(&mut world, &[inner[dice.below(inner.len())]]);
+            let from = draw(&world, &mut dice, 1)[0];
+            let takers: Vec<NodeIndex> = members.iter().copied().filter(|node| *node != from).collect();
+            let (reply, accepted, _) = anycast(&mut world, from, group, &takers);
+            assert!(
+                matches!(reply, Some(Reply::Accepted { .. })),
+                "round {round}: {reply:?}, although there are takers"
+            );
+            taken_twice += usize::from(accepted.len() > 1);
         }
-        found += usize::from(matches!(reply, Some(Reply::Accepted { .. })));
     }
-    println!("{found} of 20 found");
-    assert!(found >= 19, "with so many dead in so short a time one may be missed, and no more");
+    println!("{taken_twice} of {} taken twice", rings * rounds);
+    assert!(taken_twice <= 4, "acknowledgements that are lost are the only reason to ask a second");
 }
 
 /// The control of the anycasts: if the message goes nowhere, the asker is told that it does not know.

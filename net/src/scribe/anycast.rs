@@ -5,7 +5,8 @@
 //! each node visited does the same: depth first, children before parents, so that most searches end near the asker. A node
 //! that subscribes asks its application. Whoever has the message keeps it until the next one has acknowledged it, and goes on
 //! to the one after that if it does not. The search ends with the first application that accepts, or where nobody is left;
-//! the asker is told by whoever ends it. If that node dies with the message, the asker hears nothing, and knows that much.
+//! the asker is told by whoever ends it. If that node dies with the message, the asker hears nothing, and knows that much. And
+//! where only the acknowledgement was lost two go on with it, and two may accept: the asker is told of the first.
 
 use super::{Recent, Scribe, Waiting, shuffle};
 use crate::call::Owner;
@@ -23,6 +24,8 @@ use std::collections::BTreeMap;
 struct Held {
     anycast: Anycast,
     payload: Bytes,
+    /// To whom it was given from here in vain.
+    untaken: Vec<Id>,
     /// By when the application must have answered; if none, the next node has yet to acknowledge it.
     solicited: Option<Micros>,
 }
@@ -69,7 +72,7 @@ impl Scribe {
         self.anycasts.asked.insert(question, (request, due));
         let asker = turn.site.me;
         let anycast = Anycast { group, asker, question, visited: vec![asker], pending: Vec::new() };
-        self.go_on(pastry, turn, anycast, payload);
+        self.go_on(pastry, turn, anycast, payload, Vec::new());
     }
 
     /// An anycast comes by.
@@ -98,14 +101,14 @@ impl Scribe {
         }
         let is_member = self.groups.get(&anycast.group).is_some_and(|it| it.is_subscribed);
         if !is_member || anycast.asker == me {
-            self.go_on(pastry, turn, anycast, payload);
+            self.go_on(pastry, turn, anycast, payload, Vec::new());
             return;
         }
         let solicitation = turn.site.number();
         let (group, asker) = (anycast.group, anycast.asker);
         turn.out.push(Action::Solicit { group, asker, solicitation, payload: payload.clone() });
         let due = turn.due_in(SOLICIT_WAIT, Due::Solicitation(solicitation));
-        self.anycasts.held.insert(solicitation, Held { anycast, payload, solicited: Some(due) });
+        self.anycasts.held.insert(solicitation, Held { anycast, payload, untaken: Vec::new(), solicited: Some(due) });
     }
 
     /// Our application has answered, or its time is up.
@@ -115,33 +118,33 @@ impl Scribe {
             turn.count(Metric::Unexpected); // Too late, or never asked.
             return;
         }
-        let Some(Held { anycast, payload, solicited }) = self.anycasts.held.remove(&solicitation) else { return };
+        let Some(Held { anycast, payload, solicited, .. }) = self.anycasts.held.remove(&solicitation) else { return };
         turn.not_due(solicited.unwrap_or_default(), Due::Solicitation(solicitation));
         if accepts {
             end(turn, &anycast, true);
         } else {
-            self.go_on(pastry, turn, anycast, payload);
+            self.go_on(pastry, turn, anycast, payload, Vec::new());
         }
     }
 
     /// Takes an anycast to the next node, or ends it.
-    fn go_on(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, mut anycast: Anycast, payload: Bytes) {
-        self.list(pastry, turn, &mut anycast);
+    fn go_on(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, mut anycast: Anycast, payload: Bytes, untaken: Vec<Id>) {
+        self.list(pastry, turn, &mut anycast, &untaken);
         let next = if anycast.visited.len() < ANYCAST_VISITS_MAX { anycast.pending.pop() } else { None };
         let Some(next) = next else { return end(turn, &anycast, false) };
         let number = turn.call(next, Body::Anycast(anycast.clone(), payload.clone()), Owner::Scribe(Waiting::Visit));
         let Some(number) = number else { return };
-        self.anycasts.held.insert(number, Held { anycast, payload, solicited: None });
+        self.anycasts.held.insert(number, Held { anycast, payload, untaken, solicited: None });
     }
 
-    /// Puts on the list of nodes to visit whom we know in the tree; outside of it, and where the way up is lost, the next hop
-    /// towards the root.
-    fn list(&self, pastry: &Pastry, turn: &mut Turn<'_>, anycast: &mut Anycast) {
+    /// Puts on the list of nodes to visit whom we know in the tree; outside of it, and where the parent is lost or one
+    /// of the `untaken`, the next hop towards the root.
+    fn list(&self, pastry: &Pastry, turn: &mut Turn<'_>, anycast: &mut Anycast, untaken: &[Id]) {
         let branch = self.groups.get(&anycast.group).map(|it| &it.branch);
         let mut known: Vec<Id> = branch.map(|branch| branch.children().collect()).unwrap_or_default();
         shuffle(turn, &mut known);
         let me = turn.site.me;
-        let above = match branch.and_then(|branch| branch.parent()) {
+        let above = match branch.and_then(|branch| branch.parent()).filter(|parent| !untaken.contains(parent)) {
             Some(parent) => Some(parent),
             None if pastry.is_root(me, anycast.group) => None,
             // Outside of the tree with others left to visit, those others are in it.
@@ -172,7 +175,7 @@ impl Scribe {
         to: Id,
         outcome: Option<TakenOutcome>,
     ) {
-        let Some(Held { mut anycast, payload, .. }) = self.anycasts.held.remove(&number) else { return };
+        let Some(Held { mut anycast, payload, mut untaken, .. }) = self.anycasts.held.remove(&number) else { return };
         if outcome == Some(TakenOutcome::Taken) {
             return;
         }
@@ -180,7 +183,8 @@ impl Scribe {
             self.parent_silent(turn, anycast.group, to);
         }
         anycast.visited.push(to);
-        self.go_on(pastry, turn, anycast, payload);
+        untaken.push(to);
+        self.go_on(pastry, turn, anycast, payload, untaken);
     }
 
     /// An anycast of ours has ended.
