@@ -70,6 +70,8 @@ pub const FAILURES_KEPT: usize = 16;
 pub const TABLE_PERIOD_MIN: Micros = 60 * SECOND;
 /// A routing-table entry unheard of for this long is pinged, however seldom nodes fail.
 pub const TABLE_PERIOD_MAX: Micros = 3_600 * SECOND;
+/// A node that has become ready looks at its routing table after this.
+pub const TABLE_FIRST: Micros = 20 * SECOND;
 /// Time between looks at the routing table, at least and at most; one that fails has it looked at soon.
 pub const TABLE_LOOK: [Micros; 2] = [2 * SECOND, 600 * SECOND];
 /// Pause after the first comparison of routing-table rows; each later one is longer by a third.

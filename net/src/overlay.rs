@@ -182,7 +182,7 @@ impl Overlay {
         if from == turn.site.me {
             // What we say to ourselves is heard even if a newer ring document has left us out.
         } else if turn.site.roster.contains(from) {
-            self.pastry.heard(&mut turn, from);
+            self.pastry.heard(&mut turn, from, &message.body);
         } else if !turn.site.roster.is_client(from) {
             return self.stranger_speaks(now, from, message, out);
         } else if let Body::Ping(_) = message.body {

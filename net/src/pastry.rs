@@ -140,8 +140,10 @@ impl Pastry {
     }
 
     /// Any message from a certified peer is a sign of life.
-    pub(crate) fn heard(&mut self, turn: &mut Turn<'_>, from: Id) {
-        if self.liveness.heard(turn, from) {
+    pub(crate) fn heard(&mut self, turn: &mut Turn<'_>, from: Id, body: &Body) {
+        let Some(died) = self.liveness.heard(turn, from) else { return };
+        // Who has started since was away, and its return says nothing of the others.
+        if told_presence(body).is_none_or(|presence| presence.booted < died) {
             self.hurry_healing(turn);
         }
     }
@@ -245,7 +247,8 @@ impl Pastry {
         } else if self.leaf_set.remove(from) {
             turn.notice(Notice::Neighbourhood);
         }
-        if restarted && presence.ready && self.is_ready() {
+        // It has gone and come back before we missed it, and may know fewer of its neighbours than we do.
+        if restarted && presence.ready && self.is_ready() && self.leaf_set.contains(from) {
             self.send_leaf_set(turn, from, None, false);
         }
         self.compare_epochs(turn, from, presence.epoch);
@@ -281,19 +284,25 @@ impl Pastry {
         }
     }
 
-    /// Somebody is known by hearsay: good enough for the routing table, and for a probe if it belongs in the leaf set.
-    fn suggest(&mut self, turn: &mut Turn<'_>, id: Id) {
-        // Most of what gossip says is known: nothing follows from it, certified or not.
-        let is_news = self.table.has_room(id) || self.leaf_set.would_admit(id);
-        if id == turn.site.me || !is_news || !turn.site.roster.contains(id) {
-            return;
+    /// These are known by hearsay: good enough for the routing table, and for a probe of those that would be in the leaf set if
+    /// all of them were alive. A leaf set with a gap has room for each of them, but not for all.
+    fn suggest(&mut self, turn: &mut Turn<'_>, ids: &[Id]) {
+        let mut near = Vec::new();
+        for id in ids.iter().copied().filter(|id| *id != turn.site.me) {
+            // Most of what gossip says is known: nothing follows from it, certified or not.
+            let is_near = self.leaf_set.would_admit(id);
+            if !(is_near || self.table.has_room(id)) || !turn.site.roster.contains(id) {
+                continue;
+            }
+            if !self.liveness.is_departed(id) {
+                self.table.suggest(id);
+            }
+            // One that joins has asked whom it needs to, and a leaf set that is not yet full would admit anybody.
+            if is_near && self.is_ready() && self.liveness.deserves_probe(id, turn.now) {
+                near.push(id);
+            }
         }
-        if !self.liveness.is_departed(id) {
-            self.table.suggest(id);
-        }
-        // One that joins has asked whom it needs to, and a leaf set that is not yet full would admit anybody.
-        let is_needed = self.is_ready() && self.leaf_set.would_admit(id);
-        if is_needed && self.liveness.deserves_probe(id, turn.now) {
+        for id in self.leaf_set.nearest_of(&near) {
             self.probe(turn, id);
         }
     }
@@ -348,4 +357,13 @@ pub(crate) fn eligible(roster: &Roster, key: &crate::id::Key) -> Vec<Id> {
 /// Whether blocks of this kind have a writer and versions, and live on the eligible members alone.
 pub(crate) fn is_signed(kind: Kind) -> bool {
     kind.is_mutable()
+}
+
+/// What a message says of its sender, if anything.
+fn told_presence(body: &Body) -> Option<&Presence> {
+    match body {
+        Body::Ping(presence) | Body::Pong(presence) => Some(presence),
+        Body::LeafSet(gossip) => Some(&gossip.presence),
+        _ => None,
+    }
 }

@@ -11,7 +11,9 @@ use net::overlay::Overlay;
 use net::ring::Parameters;
 use net::sim::{Dice, Fault, Founding, NodeIndex, Weather, World, leaf_set_faults, live_root};
 use net::wire::{Body, LeafSetGossip, Message};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 const HALF: usize = 12;
 /// Route, Hop ack and Located: what lookups cause.
@@ -522,6 +524,49 @@ fn sleepers_are_replaced_and_come_back() {
     world.run_for(540 * SECOND);
     assert!(world.run_until(120 * SECOND, |world| leaf_set_faults(world, HALF) == 0), "they are back");
     assert_eq!(ask(&mut world, &mut dice, 500), [500, 0, 0]);
+}
+
+/// Who was away and is back says nothing of the others that are missing; who was cut off does, and they are looked for at once.
+#[test]
+fn only_who_ran_all_the_while_makes_others_look_for_the_missing() {
+    let mut world = settled(0xca11, 40);
+    let (away, cut_off, missing) = (34, 39, [4, 9, 14, 19, 24, 29]);
+    let missing_ids = missing.map(|node| world.id(node));
+    // By the others: whoever joins must look at all its neighbours.
+    let pings = Rc::new(Cell::new(0));
+    for node in world.nodes().filter(|node| ![away, cut_off].contains(node)) {
+        let pings = pings.clone();
+        world.corrupt(
+            node,
+            Box::new(move |action| {
+                if let Action::Send { to, message } = &action
+                    && missing_ids.contains(to)
+                    && matches!(message.body, Body::Ping(_))
+                {
+                    pings.set(pings.get() + 1);
+                }
+                vec![action]
+            }),
+        );
+    }
+    missing.into_iter().chain([away]).for_each(|node| world.kill(node));
+    world.network().set_side(cut_off, 1);
+    world.run_for(300 * SECOND);
+    let in_a_minute = |world: &mut World<Overlay>| {
+        let before = pings.get();
+        world.run_for(60 * SECOND);
+        pings.get() - before
+    };
+    let usual = in_a_minute(&mut world);
+    let id = world.id(away);
+    let founding = Founding::new(0xca11, 40, Parameters::DEFAULT);
+    world.start(away, founding.overlay(id, 9, Vec::new()));
+    let after_return = in_a_minute(&mut world);
+    world.network().set_side(cut_off, 0);
+    let after_cut = in_a_minute(&mut world);
+    println!("pings to the missing in a minute: {usual}, after a return {after_return}, after a cut {after_cut}");
+    assert!(after_return < 2 * usual);
+    assert!(after_cut > 3 * usual);
 }
 
 #[test]

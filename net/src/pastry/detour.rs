@@ -2,7 +2,7 @@
 //!
 //! The later pings of a probe of a member of the leaf set also go through *relays*, another member each time. A Pong that comes back that way
 //! makes a *detour*: from then on what we say to that peer goes through that relay, until a ping sent straight is answered
-//! straight again, which is tried now and then. A relay passes a frame on once, to its receiver or not at all.
+//! straight again, which is tried now and then. A relay passes a frame on once, to its receiver or not at all; not to one that it has found dead itself.
 //!
 //! ```text
 //! us ── Relay {from: us, to: peer, hops: 0, frame} ──▶ relay ── Relay {…, hops: 1, frame} ──▶ peer
@@ -127,6 +127,9 @@ impl Pastry {
         } else if relay.to == turn.site.me {
             self.relayed_to_us(turn, via, relay, &frame);
         } else if relay.from == via && relay.hops == 0 {
+            if self.liveness.is_departed(relay.to) {
+                return; // We have tried in vain ourselves; the sender has other relays.
+            }
             let body = Body::Relay(Relay { hops: 1, ..*relay }, frame);
             let request = turn.site.number();
             turn.send_straight(relay.to, Message { request, body });
@@ -164,7 +167,7 @@ impl Pastry {
                 return;
             }
         }
-        self.heard(turn, sender);
+        self.heard(turn, sender, &body);
         self.receive(turn, sender, request, body);
     }
 

@@ -107,9 +107,7 @@ impl Pastry {
         }
         self.peer_says(turn, from, &gossip.presence);
         self.place_confirmed(turn, from, gossip);
-        for id in &gossip.members {
-            self.suggest(turn, *id);
-        }
+        self.suggest(turn, &gossip.members);
         for id in &gossip.departed {
             // A hint only; and none at all about somebody who has just spoken to us.
             let silent = turn.now.saturating_sub(self.liveness.last_heard(*id)) > NEIGHBOUR_PING / 4;

@@ -8,7 +8,7 @@
 use crate::id::Id;
 
 /// The nearest live nodes on both sides.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LeafSet {
     me: Id,
     half: usize,
@@ -35,6 +35,18 @@ impl LeafSet {
             is_near && !side.contains(&id)
         };
         id != me && (fits(&self.clockwise, &|id| me.clockwise(id)) || fits(&self.counter, &|id| id.clockwise(me)))
+    }
+
+    /// Of these, who would be in the set if all of them were put in.
+    pub(crate) fn nearest_of(&self, ids: &[Id]) -> Vec<Id> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let mut with_them = self.clone();
+        for id in ids {
+            with_them.insert(*id);
+        }
+        ids.iter().copied().filter(|id| with_them.contains(*id)).collect()
     }
 
     /// Puts `id` in, if it is near enough; returns whether anything changed.
@@ -161,6 +173,7 @@ mod tests {
             me: u16,
             others in prop::collection::btree_set(any::<u16>(), 0..40),
             gone in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
+            new in prop::collection::vec(any::<u16>(), 0..20),
             key: u16,
         ) {
             let me = id(me);
@@ -178,6 +191,14 @@ mod tests {
             for other in &all {
                 set.insert(*other);
             }
+            // Of some more, a sort of all says who would be in it.
+            let new: Vec<Id> = new.into_iter().map(id).filter(|x| *x != me && !all.contains(x)).collect();
+            let mut with_new: Vec<Id> = all.iter().chain(&new).copied().collect();
+            with_new.sort_by_key(|x| me.clockwise(*x));
+            with_new.dedup();
+            let from_the_end = with_new.len().saturating_sub(4);
+            let would_be_in = |x: &&Id| with_new.iter().take(4).chain(&with_new[from_the_end..]).any(|near| near == *x);
+            prop_assert_eq!(set.nearest_of(&new), new.iter().filter(would_be_in).copied().collect::<Vec<Id>>());
             all.sort_by_key(|x| me.clockwise(*x));
             prop_assert_eq!(&set.clockwise[..], &all[..all.len().min(4)]);
             all.reverse();

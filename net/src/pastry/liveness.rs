@@ -69,13 +69,13 @@ struct Departed {
 }
 
 impl Liveness {
-    /// The peer has spoken, which answers a probe; returns whether it was thought dead.
-    pub(crate) fn heard(&mut self, turn: &mut Turn<'_>, id: Id) -> bool {
+    /// The peer has spoken, which answers a probe; returns since when it was thought dead, if it was.
+    pub(crate) fn heard(&mut self, turn: &mut Turn<'_>, id: Id) -> Option<Micros> {
         self.peer(id).heard = turn.now;
         if let Some(probe) = self.pinged.get_mut(&id).and_then(|pinged| pinged.probe.take()) {
             turn.not_due(probe.due, Due::Probe(id));
         }
-        self.departed.remove(&id).is_some()
+        self.departed.remove(&id).map(|departed| departed.since)
     }
 
     /// The peer has said how it is; returns whether it has restarted since it last said so.

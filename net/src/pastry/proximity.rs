@@ -85,9 +85,9 @@ impl Pastry {
         let is_for_join = self.joining.as_ref().is_some_and(|join: &Join| join.asked_by(request));
         let to_sender = self.liveness.round_trip(from);
         let mut told = row.round_trips.unwrap_or_default().into_iter();
+        self.suggest(turn, &row.entries);
         for id in row.entries {
             let taken = told.next().filter(|taken| *taken > 0);
-            self.suggest(turn, id);
             let least = taken.zip(to_sender).map_or(0, |(taken, ours)| Micros::from(taken).abs_diff(ours));
             let is_known = self.liveness.round_trip(id).is_some();
             if (was_asked || is_for_join) && !is_known && self.table.would_gain(id, least) {

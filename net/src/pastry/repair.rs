@@ -4,11 +4,13 @@
 //! us. Leaf sets are compared with a random member. The routing-table entry unheard of for the longest is pinged, as often as
 //! nodes fail ([`super::failure_rate`]). Any message counts as a sign of life, so what is spoken with anyway is not pinged. And
 //! certified neighbours that are missing from the leaf set are called out to, one at a time, which is how the halves of a parted
-//! ring find each other again: once one that was thought dead has answered, all of them at once.
+//! ring find each other again: once one that was thought dead has spoken, and ran all the while, all of them at once.
 
 use super::{Pastry, join};
 use crate::id::Id;
-use crate::limits::{HEAL, LEAF_SET_EXCHANGE, MILLISECOND, NEIGHBOUR_LATE, NEIGHBOUR_PING, SECOND, TABLE_LOOK};
+use crate::limits::{
+    HEAL, LEAF_SET_EXCHANGE, MILLISECOND, NEIGHBOUR_LATE, NEIGHBOUR_PING, SECOND, TABLE_FIRST, TABLE_LOOK,
+};
 use crate::site::{Due, Turn};
 
 impl Pastry {
@@ -17,7 +19,7 @@ impl Pastry {
         turn.site.cancel(&[Due::Neighbours, Due::LeafSet, Due::Table, Due::Rows, Due::Announce, Due::Heal]);
         turn.due_about(NEIGHBOUR_PING, Due::Neighbours);
         turn.due_about(LEAF_SET_EXCHANGE, Due::LeafSet);
-        turn.due_about(NEIGHBOUR_PING, Due::Table);
+        turn.due_about(TABLE_FIRST, Due::Table);
         turn.due_about(HEAL / 10 + MILLISECOND, Due::Heal);
         self.begin_comparing(turn);
         self.await_confirmation(turn);
@@ -106,7 +108,7 @@ impl Pastry {
         }
     }
 
-    /// One that was thought dead has spoken: perhaps a parted ring has met again, and others are back too.
+    /// One that was thought dead and was not has spoken: perhaps a parted ring has met again, and others are back too.
     pub(super) fn hurry_healing(&mut self, turn: &mut Turn<'_>) {
         if self.is_ready() && !self.is_healing {
             self.is_healing = true;
