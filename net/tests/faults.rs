@@ -287,7 +287,8 @@ fn reads_of_other_bytes_and_of_nothing_are_noticed() {
 /// have their roots and copies, and only the leaf sets of the two are not what they should be.
 #[test]
 fn leaf_sets_that_stay_wrong_are_noticed() {
-    let quiet = Trial { calm: 960 * SECOND, ..trial(15, 60, 5, &Hazards::default()) };
+    // So long that each is bound to have compared leaf sets with the other, in vain: one of 24 a turn, twice a minute.
+    let quiet = Trial { calm: 960 * SECOND, ..trial(15, 60, 40, &Hazards::default()) };
     assert_eq!(run(&quiet).violation, None);
     let mut shunning = Vec::new();
     let outcome = quiet.run_with(
