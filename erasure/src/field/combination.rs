@@ -1,0 +1,100 @@
+//! Linear combinations of fragments, prepared once and applied to many bytes.
+//!
+//! A kernel makes a few rows at a time (its group), because each source byte it loads then serves all of them, and as many
+//! running sums as there are registers. Coefficients are kept in the order in which kernels read them and in the shape their
+//! instructions want:
+//!
+//! ```text
+//! group 0: source 0 × rows 0..G, source 1 × rows 0..G, … source r − 1 × rows 0..G
+//! group 1: source 0 × rows G..2G, …                       (the last group may have fewer rows)
+//! ```
+//!
+//! Blocks come outermost: all groups read the same block of the sources, which therefore stays in the first-level cache.
+//! Without blocks, each group would fetch all of the sources anew, from wherever they are.
+
+use super::kernel::{Kernel, Kind};
+use super::scalar;
+use crate::limits::{BLOCK_BYTES, STEP_BYTES};
+
+/// Rows of coefficients, ready for a kernel.
+///
+/// Invariants: `coefficients` holds exactly `sources × rows` of them, in groups of the kernel's rows, in the kernel's shape;
+/// `sources` is at least 1; `block` is a multiple of [`STEP_BYTES`] and not zero.
+#[derive(Clone, Debug)]
+pub(crate) struct Combination {
+    kernel: Kernel,
+    sources: usize,
+    rows: usize,
+    block: usize,
+    coefficients: Coefficients,
+}
+
+/// Coefficients in the shape of the kernel that uses them.
+#[derive(Clone, Debug)]
+enum Coefficients {
+    Scalar(Vec<u8>),
+}
+
+impl Combination {
+    /// Prepares `rows` rows over `sources` sources; `coefficient` is asked for each (row, source) once.
+    pub(crate) fn new(
+        kernel: Kernel,
+        rows: usize,
+        sources: usize,
+        coefficient: impl FnMut(usize, usize) -> u8,
+    ) -> Combination {
+        assert!(sources > 0, "a sum of nothing has no length");
+        let coefficients = match kernel.kind() {
+            Kind::Scalar => Coefficients::Scalar(in_groups(scalar::ROWS, rows, sources, coefficient, |byte| byte)),
+        };
+        let block = BLOCK_BYTES / sources / STEP_BYTES * STEP_BYTES;
+        assert!(block >= STEP_BYTES, "more sources than a code has");
+        Combination { kernel, sources, rows, block, coefficients }
+    }
+
+    /// Bytes its coefficients take.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.coefficients {
+            Coefficients::Scalar(all) => size_of_val(&all[..]),
+        }
+    }
+
+    /// Writes every row. There are as many sources and outputs as it was prepared for, all of one length: the callers
+    /// have checked what came from outside, here it is asserted, because the kernels lean on it.
+    pub(crate) fn apply(&self, sources: &[&[u8]], outputs: &mut [&mut [u8]]) {
+        assert!(sources.len() == self.sources);
+        assert!(outputs.len() == self.rows);
+        let length = sources[0].len();
+        assert!(sources.iter().all(|source| source.len() == length));
+        assert!(outputs.iter().all(|output| output.len() == length));
+        for start in (0..length).step_by(self.block) {
+            let range = start..length.min(start + self.block);
+            match (self.kernel.kind(), &self.coefficients) {
+                (Kind::Scalar, Coefficients::Scalar(all)) => {
+                    let groups = all.chunks(scalar::ROWS * self.sources);
+                    for (group, outputs) in groups.zip(outputs.chunks_mut(scalar::ROWS)) {
+                        scalar::combine(group, sources, outputs, range.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The coefficients in the order kernels read them: group by group, in a group source by source, for each source the rows.
+fn in_groups<Shape>(
+    group_rows: usize,
+    rows: usize,
+    sources: usize,
+    mut coefficient: impl FnMut(usize, usize) -> u8,
+    shape: impl Fn(u8) -> Shape,
+) -> Vec<Shape> {
+    let mut all = Vec::with_capacity(rows * sources);
+    for first in (0..rows).step_by(group_rows) {
+        let group = first..rows.min(first + group_rows);
+        for source in 0..sources {
+            all.extend(group.clone().map(|row| shape(coefficient(row, source))));
+        }
+    }
+    all
+}

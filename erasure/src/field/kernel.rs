@@ -1,0 +1,53 @@
+//! Which instructions do the work: found out once, from the processor this runs on.
+//!
+//! Invariant: a [`Kernel`] exists only where the processor has its instructions. All `unsafe` calls of kernels lean on this,
+//! so the constructors are here, and nothing else can name a kernel.
+
+use std::sync::OnceLock;
+
+/// A way of multiplying that this processor can do. All of them give the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel(Kind);
+
+/// The kernels there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Scalar,
+}
+
+/// All kernels, slowest first.
+const KINDS: &[Kind] = &[Kind::Scalar];
+
+impl Kernel {
+    /// The fastest kernel of this processor. It asks the processor the first time only.
+    pub fn fastest() -> Kernel {
+        static FASTEST: OnceLock<Kernel> = OnceLock::new();
+        *FASTEST.get_or_init(|| Kernel::available().last().expect("the scalar kernel needs nothing"))
+    }
+
+    /// Every kernel that this processor can run, slowest first. For tests and measurements.
+    pub fn available() -> impl Iterator<Item = Kernel> {
+        KINDS.iter().filter(|kind| kind.is_available()).map(|kind| Kernel(*kind))
+    }
+
+    /// What it is called: `scalar`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Scalar => "scalar",
+        }
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        self.0
+    }
+}
+
+impl Kind {
+    /// The features that each kernel's functions are compiled for, no fewer. The detection also asks whether the
+    /// operating system saves the wide registers.
+    fn is_available(self) -> bool {
+        match self {
+            Kind::Scalar => true,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The erasure code: an object as n fragments, any r of which give it back.
+//!
+//! **What it is.** A systematic Cauchy code over GF(2⁸) with polynomial 0x11d: fragments 0 to r − 1 are the data as they are,
+//! fragments r to n − 1 are parity, r ≤ n ≤ 256. The bytes are those of ISA-L's `gf_gen_cauchy1_matrix` with its
+//! `ec_encode_data`, so that another program can read what this one wrote. It is as dense as a code can be: *every* r
+//! fragments suffice, and r − 1 never do.
+//!
+//! **What it is not.** It does not cut objects into fragments, name, place, hash or store them, and it cannot tell a damaged
+//! fragment from a sound one: verify first, then decode. It has no I/O, clock, randomness or threads, and depends on the
+//! standard library alone.
+//!
+//! **Where to start.** [`Code`] names r and n. [`Encoder`] makes parity of data. [`Plan`] makes any wanted fragments, data
+//! or parity, from any r that are present; one lost fragment costs one linear combination, without decoding the rest.
+//! [`Plans`] keeps plans that come again, within a bound. All work on the caller's buffers; only making a plan allocates.
+//!
+//! Inside: `field` multiplies bytes (the scalar oracle; [`Kernel`] is
+//! chosen once at run time); `code` knows which coefficients to multiply with, and no instruction set.
+#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(unsafe_code)]
+
+mod code;
+mod error;
+mod field;
+pub mod limits;
+
+pub use code::{Code, Encoder, Plan, Plans};
+pub use error::Error;
+pub use field::Kernel;
