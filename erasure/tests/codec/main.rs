@@ -1,9 +1,10 @@
 //! The codec from outside, on every kernel that this processor has.
 //!
-//! `recovery`: any r fragments give all others. `refusals`: whatever is
+//! `matrix`: the bytes are ISA-L's. `recovery`: any r fragments give all others. `refusals`: whatever is
 //! handed in, there is an answer. What is not here: the field and its tables (beside them, in `src/field`), the cache of plans
 //! (`src/code/plans.rs`), and speed.
 
 mod fragments;
+mod matrix;
 mod recovery;
 mod refusals;
