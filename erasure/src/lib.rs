@@ -13,8 +13,11 @@
 //! or parity, from any r that are present; one lost fragment costs one linear combination, without decoding the rest.
 //! [`Plans`] keeps plans that come again, within a bound. All work on the caller's buffers; only making a plan allocates.
 //!
-//! Inside: `field` multiplies bytes (the scalar oracle; [`Kernel`] is
-//! chosen once at run time); `code` knows which coefficients to multiply with, and no instruction set.
+//! Inside: `field` multiplies bytes (the scalar oracle, and beside it the kernel for AVX2; which of them is chosen
+//! once at run time: [`Kernel`]); `code` knows which coefficients to multiply with, and no instruction set. `unsafe` is in
+//! the kernels and in the one place that calls them, `field::combination`.
+//!
+//! There is no kernel for ARM's NEON yet: nobody here has run one, so ARM has the oracle's speed.
 #![deny(unsafe_op_in_unsafe_fn)]
 #![deny(unsafe_code)]
 

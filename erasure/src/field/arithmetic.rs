@@ -84,6 +84,24 @@ pub(crate) fn invert(element: u8) -> u8 {
     Exponent::ONE.over(Exponent::of(element)).element()
 }
 
+/// The product by the rule itself: shift, add, reduce, bit by bit. Makes tables in the compiler; too slow for anything else.
+pub(super) const fn multiply_bitwise(left: u8, right: u8) -> u8 {
+    let mut product = 0;
+    let mut bit = 0;
+    let mut shifted = left as u16;
+    while bit < 8 {
+        if right >> bit & 1 == 1 {
+            product ^= shifted;
+        }
+        shifted <<= 1;
+        if shifted > 0xff {
+            shifted ^= POLYNOMIAL;
+        }
+        bit += 1;
+    }
+    product as u8
+}
+
 #[cfg(test)]
 mod tests {
     //! Goal: the tables are the field. Method: all 65,536 products against long multiplication and long division of
@@ -108,6 +126,7 @@ mod tests {
             for right in 0..=255 {
                 let expected = product_by_long_division(left, right);
                 assert_eq!(multiply(left, right), expected, "{left} · {right}");
+                assert_eq!(multiply_bitwise(left, right), expected, "{left} · {right}, bit by bit");
             }
         }
     }

@@ -11,7 +11,10 @@
 //!
 //! Blocks come outermost: all groups read the same block of the sources, which therefore stays in the first-level cache.
 //! Without blocks, each group would fetch all of the sources anew, from wherever they are.
+#![allow(unsafe_code, reason = "it calls the kernels, on what it asserts")]
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use super::kernel::{Kernel, Kind};
 use super::scalar;
 use crate::limits::{BLOCK_BYTES, STEP_BYTES};
@@ -33,6 +36,8 @@ pub(crate) struct Combination {
 #[derive(Clone, Debug)]
 enum Coefficients {
     Scalar(Vec<u8>),
+    #[cfg(target_arch = "x86_64")]
+    Nibbles(Vec<avx2::Nibbles>),
 }
 
 impl Combination {
@@ -46,6 +51,8 @@ impl Combination {
         assert!(sources > 0, "a sum of nothing has no length");
         let coefficients = match kernel.kind() {
             Kind::Scalar => Coefficients::Scalar(in_groups(scalar::ROWS, rows, sources, coefficient, |byte| byte)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => Coefficients::Nibbles(in_groups(avx2::ROWS, rows, sources, coefficient, avx2::Nibbles::of)),
         };
         let block = BLOCK_BYTES / sources / STEP_BYTES * STEP_BYTES;
         assert!(block >= STEP_BYTES, "more sources than a code has");
@@ -56,6 +63,8 @@ impl Combination {
     pub(crate) fn bytes(&self) -> usize {
         match &self.coefficients {
             Coefficients::Scalar(all) => size_of_val(&all[..]),
+            #[cfg(target_arch = "x86_64")]
+            Coefficients::Nibbles(all) => size_of_val(&all[..]),
         }
     }
 
@@ -76,6 +85,17 @@ impl Combination {
                         scalar::combine(group, sources, outputs, range.clone());
                     }
                 }
+                #[cfg(target_arch = "x86_64")]
+                (Kind::Avx2, Coefficients::Nibbles(all)) => {
+                    let groups = all.chunks(avx2::ROWS * self.sources);
+                    for (group, outputs) in groups.zip(outputs.chunks_mut(avx2::ROWS)) {
+                        // SAFETY: a `Kernel` of this kind exists only where the processor has AVX2; all sources and
+                        // outputs are `length` bytes (asserted above), and `range` ends at or before that.
+                        unsafe { avx2::combine(group, sources, outputs, range.clone()) };
+                    }
+                }
+                #[cfg(target_arch = "x86_64")]
+                _ => unreachable!("coefficients are made in the shape of their kernel"),
             }
         }
     }

@@ -13,10 +13,16 @@ pub struct Kernel(Kind);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
 }
 
 /// All kernels, slowest first.
-const KINDS: &[Kind] = &[Kind::Scalar];
+const KINDS: &[Kind] = &[
+    Kind::Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Kind::Avx2,
+];
 
 impl Kernel {
     /// The fastest kernel of this processor. It asks the processor the first time only.
@@ -30,10 +36,12 @@ impl Kernel {
         KINDS.iter().filter(|kind| kind.is_available()).map(|kind| Kernel(*kind))
     }
 
-    /// What it is called: `scalar`.
+    /// What it is called: `scalar` or `avx2`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
         }
     }
 
@@ -48,6 +56,8 @@ impl Kind {
     fn is_available(self) -> bool {
         match self {
             Kind::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => is_x86_feature_detected!("avx2"),
         }
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! Encoding, decoding and repair are one operation here, a [`Combination`]: rows of coefficients, each row the sum of all
 //! sources, byte for byte, times the row's coefficients. `arithmetic` is the field itself, `scalar` the plain version of that
-//! operation, `kernel` chooses, and `combination` prepares coefficients for
+//! operation, `avx2` the fast one, `kernel` chooses, and `combination` prepares coefficients for
 //! the kernel chosen, cuts long fragments into blocks that stay in the cache, and calls it.
 
 pub(crate) mod arithmetic;
 mod combination;
 mod kernel;
 mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 
 pub(crate) use combination::Combination;
 pub use kernel::Kernel;
