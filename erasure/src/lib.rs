@@ -13,7 +13,7 @@
 //! or parity, from any r that are present; one lost fragment costs one linear combination, without decoding the rest.
 //! [`Plans`] keeps plans that come again, within a bound. All work on the caller's buffers; only making a plan allocates.
 //!
-//! Inside: `field` multiplies bytes (the scalar oracle, and beside it the kernel for AVX2; which of them is chosen
+//! Inside: `field` multiplies bytes (the scalar oracle, and beside it the kernels for AVX2 and GFNI, one of which is chosen
 //! once at run time: [`Kernel`]); `code` knows which coefficients to multiply with, and no instruction set. `unsafe` is in
 //! the kernels and in the one place that calls them, `field::combination`.
 //!

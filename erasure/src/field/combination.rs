@@ -13,10 +13,10 @@
 //! Without blocks, each group would fetch all of the sources anew, from wherever they are.
 #![allow(unsafe_code, reason = "it calls the kernels, on what it asserts")]
 
-#[cfg(target_arch = "x86_64")]
-use super::avx2;
 use super::kernel::{Kernel, Kind};
 use super::scalar;
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, gfni_256};
 use crate::limits::{BLOCK_BYTES, STEP_BYTES};
 
 /// Rows of coefficients, ready for a kernel.
@@ -38,6 +38,8 @@ enum Coefficients {
     Scalar(Vec<u8>),
     #[cfg(target_arch = "x86_64")]
     Nibbles(Vec<avx2::Nibbles>),
+    #[cfg(target_arch = "x86_64")]
+    Matrices(Vec<u64>),
 }
 
 impl Combination {
@@ -53,6 +55,10 @@ impl Combination {
             Kind::Scalar => Coefficients::Scalar(in_groups(scalar::ROWS, rows, sources, coefficient, |byte| byte)),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => Coefficients::Nibbles(in_groups(avx2::ROWS, rows, sources, coefficient, avx2::Nibbles::of)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Gfni256 => {
+                Coefficients::Matrices(in_groups(gfni_256::ROWS, rows, sources, coefficient, gfni_256::matrix))
+            }
         };
         let block = BLOCK_BYTES / sources / STEP_BYTES * STEP_BYTES;
         assert!(block >= STEP_BYTES, "more sources than a code has");
@@ -65,6 +71,8 @@ impl Combination {
             Coefficients::Scalar(all) => size_of_val(&all[..]),
             #[cfg(target_arch = "x86_64")]
             Coefficients::Nibbles(all) => size_of_val(&all[..]),
+            #[cfg(target_arch = "x86_64")]
+            Coefficients::Matrices(all) => size_of_val(&all[..]),
         }
     }
 
@@ -92,6 +100,15 @@ impl Combination {
                         // SAFETY: a `Kernel` of this kind exists only where the processor has AVX2; all sources and
                         // outputs are `length` bytes (asserted above), and `range` ends at or before that.
                         unsafe { avx2::combine(group, sources, outputs, range.clone()) };
+                    }
+                }
+                #[cfg(target_arch = "x86_64")]
+                (Kind::Gfni256, Coefficients::Matrices(all)) => {
+                    let groups = all.chunks(gfni_256::ROWS * self.sources);
+                    for (group, outputs) in groups.zip(outputs.chunks_mut(gfni_256::ROWS)) {
+                        // SAFETY: a `Kernel` of this kind exists only where the processor has AVX2 and GFNI; all sources
+                        // and outputs are `length` bytes (asserted above), and `range` ends at or before that.
+                        unsafe { gfni_256::combine(group, sources, outputs, range.clone()) };
                     }
                 }
                 #[cfg(target_arch = "x86_64")]

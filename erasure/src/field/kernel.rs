@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Gfni256,
 }
 
 /// All kernels, slowest first.
@@ -22,6 +24,8 @@ const KINDS: &[Kind] = &[
     Kind::Scalar,
     #[cfg(target_arch = "x86_64")]
     Kind::Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Kind::Gfni256,
 ];
 
 impl Kernel {
@@ -36,12 +40,14 @@ impl Kernel {
         KINDS.iter().filter(|kind| kind.is_available()).map(|kind| Kernel(*kind))
     }
 
-    /// What it is called: `scalar` or `avx2`.
+    /// What it is called: `scalar`, `avx2` or `gfni-256`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Gfni256 => "gfni-256",
         }
     }
 
@@ -58,6 +64,8 @@ impl Kind {
             Kind::Scalar => true,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Gfni256 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("gfni"),
         }
     }
 }
