@@ -16,7 +16,7 @@
 use super::kernel::{Kernel, Kind};
 use super::scalar;
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, gfni_256};
+use super::{avx2, gfni_256, gfni_512};
 use crate::limits::{BLOCK_BYTES, STEP_BYTES};
 
 /// Rows of coefficients, ready for a kernel.
@@ -58,6 +58,10 @@ impl Combination {
             #[cfg(target_arch = "x86_64")]
             Kind::Gfni256 => {
                 Coefficients::Matrices(in_groups(gfni_256::ROWS, rows, sources, coefficient, gfni_256::matrix))
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kind::Gfni512 => {
+                Coefficients::Matrices(in_groups(gfni_512::ROWS, rows, sources, coefficient, gfni_256::matrix))
             }
         };
         let block = BLOCK_BYTES / sources / STEP_BYTES * STEP_BYTES;
@@ -109,6 +113,16 @@ impl Combination {
                         // SAFETY: a `Kernel` of this kind exists only where the processor has AVX2 and GFNI; all sources
                         // and outputs are `length` bytes (asserted above), and `range` ends at or before that.
                         unsafe { gfni_256::combine(group, sources, outputs, range.clone()) };
+                    }
+                }
+                #[cfg(target_arch = "x86_64")]
+                (Kind::Gfni512, Coefficients::Matrices(all)) => {
+                    let groups = all.chunks(gfni_512::ROWS * self.sources);
+                    for (group, outputs) in groups.zip(outputs.chunks_mut(gfni_512::ROWS)) {
+                        // SAFETY: a `Kernel` of this kind exists only where the processor has AVX-512F, AVX-512BW and
+                        // GFNI; all sources and outputs are `length` bytes (asserted above), and `range` ends at or
+                        // before that.
+                        unsafe { gfni_512::combine(group, sources, outputs, range.clone()) };
                     }
                 }
                 #[cfg(target_arch = "x86_64")]

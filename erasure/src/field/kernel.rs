@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Gfni256,
+    #[cfg(target_arch = "x86_64")]
+    Gfni512,
 }
 
 /// All kernels, slowest first.
@@ -26,6 +28,8 @@ const KINDS: &[Kind] = &[
     Kind::Avx2,
     #[cfg(target_arch = "x86_64")]
     Kind::Gfni256,
+    #[cfg(target_arch = "x86_64")]
+    Kind::Gfni512,
 ];
 
 impl Kernel {
@@ -40,7 +44,7 @@ impl Kernel {
         KINDS.iter().filter(|kind| kind.is_available()).map(|kind| Kernel(*kind))
     }
 
-    /// What it is called: `scalar`, `avx2` or `gfni-256`.
+    /// What it is called: `scalar`, `avx2`, `gfni-256` or `gfni-512`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
@@ -48,6 +52,8 @@ impl Kernel {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Gfni256 => "gfni-256",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Gfni512 => "gfni-512",
         }
     }
 
@@ -66,6 +72,12 @@ impl Kind {
             Kind::Avx2 => is_x86_feature_detected!("avx2"),
             #[cfg(target_arch = "x86_64")]
             Kind::Gfni256 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("gfni"),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Gfni512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("gfni")
+            }
         }
     }
 }
