@@ -1,0 +1,16 @@
+//! Glacier: what survives when most of the network fails at once.
+//!
+//! Objects are packed into aggregates, an aggregate is coded into fragments (`coder`) of which few suffice (`profile`), and
+//! each fragment proves what it is (`fragment`, `merkle`, `name`).
+
+pub mod coder;
+pub mod fragment;
+pub mod limits;
+mod merkle;
+pub mod name;
+pub mod profile;
+
+pub use coder::Coder;
+pub use fragment::{Fragment, FragmentError};
+pub use name::AggregateName;
+pub use profile::Profile;
