@@ -1,8 +1,9 @@
 //! Glacier: what survives when most of the network fails at once.
 //!
-//! Objects are packed into aggregates, an aggregate is coded into fragments (`coder`) of which few suffice (`profile`), and
-//! each fragment proves what it is (`fragment`, `merkle`, `name`).
+//! Objects are packed into aggregates (`aggregate`), an aggregate is coded into fragments (`coder`) of which few suffice
+//! (`profile`), and each fragment proves what it is (`fragment`, `merkle`, `name`).
 
+pub mod aggregate;
 pub mod coder;
 pub mod fragment;
 pub mod limits;
@@ -10,6 +11,7 @@ mod merkle;
 pub mod name;
 pub mod profile;
 
+pub use aggregate::{AggregateError, Entry, Listed};
 pub use coder::Coder;
 pub use fragment::{Fragment, FragmentError};
 pub use name::AggregateName;

@@ -1,5 +1,7 @@
 //! Glacier's functions from outside.
 //!
-//! `fragments`: any that suffice give the aggregate back, and nothing that was touched is accepted.
+//! `fragments`: any that suffice give the aggregate back, and nothing that was touched is accepted. `aggregates`: what was
+//! packed is what is unpacked.
 
+mod aggregates;
 mod fragments;
