@@ -1,7 +1,8 @@
 //! Glacier: what survives when most of the network fails at once.
 //!
 //! Objects are packed into aggregates (`aggregate`), an aggregate is coded into fragments (`coder`) of which few suffice
-//! (`profile`), and each fragment proves what it is (`fragment`, `merkle`, `name`) and lies on a host of its own (`placement`).
+//! (`profile`), and each fragment proves what it is (`fragment`, `merkle`, `name`) and lies on a host of its own
+//! (`placement`). `survival` computes what that is worth.
 
 pub mod aggregate;
 pub mod coder;
@@ -11,6 +12,7 @@ mod merkle;
 pub mod name;
 pub mod placement;
 pub mod profile;
+pub mod survival;
 
 pub use aggregate::{AggregateError, Entry, Listed};
 pub use coder::Coder;

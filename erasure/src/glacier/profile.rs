@@ -2,7 +2,7 @@
 //!
 //! The original kept 48 fragments of which any 5 sufficed: with all 48 there, an object is lost with probability 9.9·10⁻⁷ when
 //! 60 % of the network fails at once, and with one fragment missing the promise of 10⁻⁶ was broken. Here the promise is held by
-//! an object that is about to be repaired, so that a ring which merely waits keeps it:
+//! an object that is about to be repaired ([`super::survival`]), so that a ring which merely waits keeps it:
 //!
 //! ```text
 //!                      needed   total   repaired at   lost at 60 %, all there / when repaired   bytes stored for each
