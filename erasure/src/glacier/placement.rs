@@ -10,18 +10,19 @@
 //! no host expects more than a quarter of a fragment of any aggregate. In an evenly weighted ring these are 4n hosts, 224 of
 //! them for 56 fragments; there one position in 600 has its neighbour's seat nearest, in a ring of 500 one in six million
 //! ((1 + x)·e^(−2x) for x seats a position, seats being scattered by chance). A ring that grows past that border places its
-//! aggregates anew, once.
+//! aggregates anew, once. It does not fall back when hosts leave: all members that the document lists count, the dead included.
 //!
 //! **When a host is taken already**, or gone, the next best takes its place. First all fragments find their homes, whoever is gone;
 //! only then do those whose home is gone find substitutes among the hosts that have fewest. So nothing moves for a host that
-//! goes but what it had, and all of it comes home when it returns. With rendezvous the homes are sought among all members
-//! that ever had a place, those declared dead included: declaring a host dead moves nothing else either. What a *new* host
-//! takes may be the home of another, which looks for a new one in turn, on average ln(H / (H − n + 1)) times among H hosts.
+//! goes but what it had, and all of it comes home when it returns. Homes are sought among all members that have or had a
+//! place, so that declaring a host dead moves nothing else either. What a *new* host takes by rendezvous may be the home of
+//! another, which looks for a new one in turn, on average ln(H / (H − n + 1)) times among H hosts.
 //!
 //! **The same everywhere.** Names and ids are hashes, so a few multiplications mix them; the weighted draw needs a logarithm, and
 //! takes it from a table of integers that the compiler makes. No floating point is involved, hence no library's rounding.
 
 use super::name::AggregateName;
+use bytes::Bytes;
 use net::id::Id;
 use net::ring::{MemberState, RingDocument};
 use net::roster::{Host, Roster};
@@ -33,14 +34,15 @@ const SEATS_PER_FRAGMENT_MIN: u64 = 4;
 /// The holders of every aggregate, by one ring document.
 #[derive(Clone, Debug)]
 pub struct Placement {
-    roster: Arc<Roster>,
-    /// All members that have or had a place on the ring, in the document's order.
+    /// All members that have or had a place on the ring, as if they were active.
+    everyone: Arc<Roster>,
+    /// The same in the document's order.
     candidates: Vec<Candidate>,
     /// Of each member of the document, whether it is active.
     active: Vec<bool>,
-    /// Active hosts.
+    /// How many are.
     hosts: usize,
-    /// Their seats.
+    /// The seats of all candidates together.
     seats: u64,
     /// The weight of the heaviest of them.
     heaviest: u16,
@@ -59,19 +61,20 @@ impl Placement {
     /// Arranges the members of a ring.
     #[must_use]
     pub fn new(roster: Arc<Roster>) -> Placement {
-        let ring = roster.ring();
-        let members = ring.members.iter().zip(0..);
-        let candidates = members.filter(|(member, _)| member.state != MemberState::Client).map(|(member, host)| {
+        let active: Vec<bool> =
+            roster.ring().members.iter().map(|member| member.state == MemberState::Active).collect();
+        let hosts = active.iter().filter(|is_active| **is_active).count();
+        let everyone = as_if_active(roster);
+        let ring = everyone.ring();
+        let members = ring.members.iter().zip(0..).filter(|(member, _)| member.state == MemberState::Active);
+        let candidates = members.map(|(member, host)| {
             let id = RingDocument::node_id(&ring.ring, &member.nonce, 0);
             Candidate { host: Host(host), weight: member.weight, salt: word(&id.0, 0) }
         });
-        let candidates = candidates.collect();
-        let active: Vec<bool> = ring.members.iter().map(|member| member.state == MemberState::Active).collect();
-        let weights = || ring.members.iter().filter(|member| member.state == MemberState::Active).map(|m| m.weight);
-        let hosts = weights().count();
-        let seats = weights().map(u64::from).sum();
-        let heaviest = weights().max().unwrap_or(0);
-        Placement { roster, candidates, active, hosts, seats, heaviest }
+        let candidates: Vec<Candidate> = candidates.collect();
+        let seats = candidates.iter().map(|candidate| u64::from(candidate.weight)).sum();
+        let heaviest = candidates.iter().map(|candidate| candidate.weight).max().unwrap_or(0);
+        Placement { everyone, candidates, active, hosts, seats, heaviest }
     }
 
     /// How many hosts are given fragments.
@@ -101,10 +104,12 @@ impl Placement {
     /// The first of [`Placement::holders`] while nobody is gone, for much less work; none in a ring without active members.
     #[must_use]
     pub fn holder_of_first(&self, name: &AggregateName) -> Option<Id> {
-        if self.is_by_position(name.total()) {
-            return self.nearest(name, 0, &|_| true).map(|(id, _)| id);
-        }
-        match self.drawn(name, 0, &|_| true) {
+        let home = if self.is_by_position(name.total()) {
+            self.nearest(name, 0, &|_| true)
+        } else {
+            self.drawn(name, 0, &|_| true)
+        };
+        match home {
             Some((id, host)) if self.is_active(host) => Some(id),
             // Its home is not active any more, and its substitute depends on the homes of the others.
             _ => self.holders(name, &|_| false).first().copied(),
@@ -133,7 +138,7 @@ impl Placement {
 
     /// The seat nearest to a fragment's position, on a host that may have it.
     fn nearest(&self, name: &AggregateName, index: u8, may: &dyn Fn(Host) -> bool) -> Option<(Id, Host)> {
-        self.roster.nearest_active(position(name, index)).find(|(_, host)| may(*host))
+        self.everyone.nearest_active(position(name, index)).find(|(_, host)| may(*host))
     }
 
     /// The host that drew best for a fragment, among those that may have it, by one of its ids.
@@ -156,7 +161,7 @@ impl Placement {
     fn id_of(&self, name: &AggregateName, candidate: Candidate) -> Id {
         let draw = mixed(seed(name, 0) ^ candidate.salt);
         let index = (u128::from(draw) * u128::from(candidate.weight)) >> 64;
-        let ring = self.roster.ring();
+        let ring = self.everyone.ring();
         let index = u16::try_from(index).expect("below the weight");
         RingDocument::node_id(&ring.ring, &ring.members[candidate.host.0 as usize].nonce, index)
     }
@@ -186,6 +191,19 @@ impl Rounds {
         }
         None
     }
+}
+
+/// The roster in which all members that have or had a place are active.
+fn as_if_active(roster: Arc<Roster>) -> Arc<Roster> {
+    let had_place = |state: MemberState| matches!(state, MemberState::Draining | MemberState::Dead);
+    if !roster.ring().members.iter().any(|member| had_place(member.state)) {
+        return roster;
+    }
+    let mut ring = roster.ring().clone();
+    for member in ring.members.iter_mut().filter(|member| had_place(member.state)) {
+        member.state = MemberState::Active;
+    }
+    Arc::new(Roster::new(ring, Bytes::new()))
 }
 
 /// The position of a fragment: h + ⌊i · 2^160 / n⌋ (mod 2^160).
@@ -287,6 +305,14 @@ mod tests {
             draw = next;
         }
         assert_eq!(cost(u64::MAX) >> 1, 0);
+    }
+
+    #[test]
+    fn the_table_is_the_logarithm_rounded_down() {
+        for (entry, found) in LOGARITHMS.into_iter().enumerate() {
+            let expected = (1.0 + entry as f64 / 256.0).log2() * f64::from(2).powi(32);
+            assert_eq!(found, expected as u64, "{entry}");
+        }
     }
 
     #[test]

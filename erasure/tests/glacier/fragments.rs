@@ -1,6 +1,6 @@
 //! Goal: C35. Any r of n fragments give the aggregate back, r − 1 say that they are too few, and what is not a fragment's
 //! exact bytes under its own key is refused. Method: random profiles, lengths and subsets; every bit of a fragment flipped;
-//! fragments of a dishonest writer, made here from the drawing in `glacier/fragment.rs` and sharing no code with it, which
+//! fragments of a dishonest writer, made here from the drawing in docs/glacier.md and sharing no code with ours, which
 //! also shows that the drawing is complete.
 
 use bytes::Bytes;
