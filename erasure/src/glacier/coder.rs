@@ -113,7 +113,8 @@ impl Prepared {
         let data_at = fragment::data_at(self.total);
         let value_bytes = fragment::value_bytes(payload.len(), self.needed, self.total);
         let share = value_bytes - data_at;
-        let mut values = vec![vec![0; value_bytes]; usize::from(self.total)];
+        // One by one: each is memory that the system hands out as zeros, where a copy of a vector would be written.
+        let mut values: Vec<Vec<u8>> = (0..self.total).map(|_| vec![0; value_bytes]).collect();
         for (value, bytes) in values.iter_mut().zip(payload.chunks(share)) {
             value[data_at..data_at + bytes.len()].copy_from_slice(bytes);
         }
