@@ -7,9 +7,14 @@
 //! ISA-L is a library in C and assembly, loaded by name where it is installed (Debian: `libisal2`); where it is not, its rows
 //! are missing and a line says so. Before anything is measured, its fragments and ours are compared. It plans as its examples do:
 //! rows of what is left, inverted by elimination.
+//!
+//! *glacier* is what a node does with it: aggregates split into fragments with their hashes and paths, all of these verified,
+//! and the aggregate joined from the last r, which codes and hashes once more.
 #![allow(missing_docs, reason = "criterion's macros make a public function without documentation")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use erasure::glacier::fragment::verify;
+use erasure::glacier::{Coder, Profile};
 use erasure::{Code, Encoder, Kernel, Plan};
 use std::hint::black_box;
 use std::time::Duration;
@@ -234,6 +239,34 @@ fn decode(criterion: &mut Criterion) {
     }
 }
 
+fn glacier(criterion: &mut Criterion) {
+    for profile in [Profile::DEFAULT, Profile::WIDE] {
+        let mut group = criterion.benchmark_group(format!("glacier {} of {}", profile.needed, profile.total));
+        for size in SIZES {
+            let payload: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            let mut coder = Coder::new();
+            let (name, values) = coder.split(&payload, profile).expect("within bounds");
+            let last = &values[values.len() - usize::from(profile.needed)..];
+            assert!(coder.join(name, last).expect("sound") == payload, "not what was split");
+            group.throughput(Throughput::Bytes(size as u64));
+            group.bench_function(BenchmarkId::new("split", size), |bencher| {
+                bencher.iter(|| coder.split(black_box(&payload), profile).expect("within bounds"));
+            });
+            group.bench_function(BenchmarkId::new("verify all", size), |bencher| {
+                bencher.iter(|| {
+                    for (index, value) in (0..profile.total).zip(black_box(&values)) {
+                        black_box(verify(&name.fragment_key(index), value).expect("sound"));
+                    }
+                });
+            });
+            group.bench_function(BenchmarkId::new("join", size), |bencher| {
+                bencher.iter(|| coder.join(name, black_box(last)).expect("sound"));
+            });
+        }
+        group.finish();
+    }
+}
+
 /// Few and short samples: what is compared is compared within one run, and there are many cells.
 fn config() -> Criterion {
     Criterion::default()
@@ -242,5 +275,5 @@ fn config() -> Criterion {
         .measurement_time(Duration::from_millis(400))
 }
 
-criterion_group! { name = benches; config = config(); targets = encode, decode }
+criterion_group! { name = benches; config = config(); targets = encode, decode, glacier }
 criterion_main!(benches);
