@@ -132,7 +132,7 @@ impl Roster {
     }
 
     /// The ids of active members with their hosts, nearest to `placement` first.
-    pub(crate) fn nearest_active(&self, placement: Id) -> impl Iterator<Item = (Id, Host)> + '_ {
+    pub fn nearest_active(&self, placement: Id) -> impl Iterator<Item = (Id, Host)> + '_ {
         self.outwards(placement).filter(|seat| seat.active).map(|seat| (seat.id, seat.host))
     }
 
