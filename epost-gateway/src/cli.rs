@@ -11,7 +11,9 @@ pub mod local;
 pub mod organisation;
 mod password;
 pub mod ports;
+pub mod progress;
 pub mod record;
+pub mod running;
 pub mod status;
 pub mod store;
 pub mod table;
@@ -23,6 +25,7 @@ use clap::{Args, Parser, Subcommand};
 use local::Wish;
 use organisation::{NewNode, NewUser, OrganisationFolder, OrganisationFolderError};
 use ports::MailPorts;
+use running::RunError;
 use status::StatusError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -30,7 +33,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use store::{Action, StoreError};
 use tracing_subscriber::EnvFilter;
-use up::UpError;
 use zeroize::Zeroizing;
 
 /// Serverless mail: a ring of nodes stores it encrypted, and each user's own node speaks SMTP and IMAP.
@@ -200,7 +202,7 @@ struct AddUser {
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error(transparent)]
-    Up(#[from] UpError),
+    Run(#[from] RunError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -222,7 +224,7 @@ enum CommandError {
 impl CommandError {
     fn exit_code(&self) -> u8 {
         match self {
-            CommandError::Up(error) => error.exit_code(),
+            CommandError::Run(error) => error.exit_code(),
             CommandError::Gateway(error) => error.exit_code(),
             CommandError::Store(error) => error.exit_code(),
             CommandError::Runtime(_) => 1,
