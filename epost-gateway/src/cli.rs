@@ -8,6 +8,7 @@ pub mod figures;
 pub mod folder;
 pub mod http;
 pub mod local;
+pub mod mail_client;
 pub mod organisation;
 mod password;
 pub mod ports;

@@ -1,16 +1,15 @@
-//! Just enough of a mail client to put load on a server: SMTP submission and IMAP over implicit TLS, blocking.
+//! Just enough of a mail client for a ring on this machine: SMTP submission and IMAP over implicit TLS, blocking.
 //!
 //! It takes whatever certificate the server presents, because it only ever talks to a ring on loopback that it
-//! started itself; [`connect`] refuses any other address.
+//! started itself; any other address is refused.
 
-use super::LoadError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,25 @@ use std::time::Duration;
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// The longest line a server may send here.
 const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a server was not asked, or did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The connection failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The TLS library refused its configuration or the server's name.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The server answered something else than what the protocol asks for here.
+    #[error("expected {expected}, got {got:?}")]
+    Unexpected {
+        /// What was due.
+        expected: &'static str,
+        /// What came.
+        got: String,
+    },
+}
 
 type Stream = BufReader<StreamOwned<ClientConnection, TcpStream>>;
 
@@ -72,12 +90,12 @@ impl ServerCertVerifier for Presented {
 }
 
 /// Connects over TLS to a port on loopback.
-fn connect(host: &str, port: u16) -> Result<Stream, LoadError> {
+fn connect(host: &str, port: u16) -> Result<Stream, ClientError> {
     let address: IpAddr = host
         .parse()
         .ok()
         .filter(IpAddr::is_loopback)
-        .ok_or_else(|| LoadError::Unexpected { expected: "an address on loopback", got: host.to_owned() })?;
+        .ok_or_else(|| ClientError::Unexpected { expected: "an address on loopback", got: host.to_owned() })?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
@@ -92,16 +110,16 @@ fn connect(host: &str, port: u16) -> Result<Stream, LoadError> {
 }
 
 /// One line without its end.
-fn line(stream: &mut Stream) -> Result<String, LoadError> {
+fn line(stream: &mut Stream) -> Result<String, ClientError> {
     let mut bytes = Vec::new();
     stream.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes)?;
     if bytes.is_empty() {
-        return Err(LoadError::Unexpected { expected: "a line", got: "the end of the connection".to_owned() });
+        return Err(ClientError::Unexpected { expected: "a line", got: "the end of the connection".to_owned() });
     }
     Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
-fn say(stream: &mut Stream, bytes: &[u8]) -> Result<(), LoadError> {
+fn say(stream: &mut Stream, bytes: &[u8]) -> Result<(), ClientError> {
     let out = stream.get_mut();
     out.write_all(bytes)?;
     out.flush()?;
@@ -113,11 +131,11 @@ fn plain(address: &str, password: &str) -> String {
 }
 
 /// A logged-in SMTP session.
-pub(super) struct Smtp(Stream);
+pub struct Smtp(Stream);
 
 impl Smtp {
     /// Connects, greets and logs in.
-    pub(super) fn login(host: &str, port: u16, address: &str, password: &str) -> Result<Smtp, LoadError> {
+    pub fn login(host: &str, port: u16, address: &str, password: &str) -> Result<Smtp, ClientError> {
         let mut smtp = Smtp(connect(host, port)?);
         smtp.reply("220")?;
         smtp.command("EHLO perf.localhost\r\n", "250")?;
@@ -126,7 +144,7 @@ impl Smtp {
     }
 
     /// Sends one message, one command at a time; returns when the server has taken responsibility for it.
-    pub(super) fn send(&mut self, from: &str, to: &str, message: &[u8]) -> Result<(), LoadError> {
+    pub fn send(&mut self, from: &str, to: &str, message: &[u8]) -> Result<(), ClientError> {
         self.command(&format!("MAIL FROM:<{from}>\r\n"), "250")?;
         self.command(&format!("RCPT TO:<{to}>\r\n"), "250")?;
         self.command("DATA\r\n", "354")?;
@@ -134,16 +152,16 @@ impl Smtp {
         self.command("\r\n.\r\n", "250")
     }
 
-    fn command(&mut self, text: &str, code: &'static str) -> Result<(), LoadError> {
+    fn command(&mut self, text: &str, code: &'static str) -> Result<(), ClientError> {
         say(&mut self.0, text.as_bytes())?;
         self.reply(code)
     }
 
-    fn reply(&mut self, code: &'static str) -> Result<(), LoadError> {
+    fn reply(&mut self, code: &'static str) -> Result<(), ClientError> {
         loop {
             let got = line(&mut self.0)?;
             if !got.starts_with(code) {
-                return Err(LoadError::Unexpected { expected: code, got });
+                return Err(ClientError::Unexpected { expected: code, got });
             }
             if got.as_bytes().get(3) != Some(&b'-') {
                 return Ok(());
@@ -153,15 +171,15 @@ impl Smtp {
 }
 
 /// A logged-in IMAP session with its inbox selected.
-pub(super) struct Imap {
+pub struct Imap {
     stream: Stream,
     /// Messages in the inbox, as far as the server has told.
-    pub(super) exists: u64,
+    pub exists: u64,
 }
 
 impl Imap {
     /// Connects, logs in and selects the inbox.
-    pub(super) fn inbox(host: &str, port: u16, address: &str, password: &str) -> Result<Imap, LoadError> {
+    pub fn inbox(host: &str, port: u16, address: &str, password: &str) -> Result<Imap, ClientError> {
         let mut imap = Imap { stream: connect(host, port)?, exists: 0 };
         line(&mut imap.stream)?;
         imap.command("a", &format!("AUTHENTICATE PLAIN {}", plain(address, password)))?;
@@ -169,20 +187,20 @@ impl Imap {
         Ok(imap)
     }
 
-    fn command(&mut self, tag: &str, text: &str) -> Result<(), LoadError> {
+    fn command(&mut self, tag: &str, text: &str) -> Result<(), ClientError> {
         say(&mut self.stream, format!("{tag} {text}\r\n").as_bytes())?;
         loop {
             let got = self.hear()?;
             match got.strip_prefix(tag) {
                 Some(end) if end.starts_with(" OK") => return Ok(()),
-                Some(_) => return Err(LoadError::Unexpected { expected: "OK", got }),
+                Some(_) => return Err(ClientError::Unexpected { expected: "OK", got }),
                 None => {}
             }
         }
     }
 
     /// One line, noted if it tells how many messages there are.
-    fn hear(&mut self) -> Result<String, LoadError> {
+    fn hear(&mut self) -> Result<String, ClientError> {
         let got = line(&mut self.stream)?;
         let count = got.strip_prefix("* ").and_then(|rest| rest.strip_suffix(" EXISTS"));
         if let Some(count) = count.and_then(|digits| digits.parse().ok()) {
@@ -192,7 +210,7 @@ impl Imap {
     }
 
     /// Idles until the inbox holds `count` messages: the server pushes, nobody asks.
-    pub(super) fn idle_until(&mut self, count: u64) -> Result<(), LoadError> {
+    pub fn idle_until(&mut self, count: u64) -> Result<(), ClientError> {
         say(&mut self.stream, b"i IDLE\r\n")?;
         while !self.hear()?.starts_with('+') {}
         while self.exists < count {
