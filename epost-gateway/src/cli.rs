@@ -253,7 +253,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Up(arguments) => {
-            let wish = Wish { nodes: arguments.nodes, port_base: arguments.port_base };
+            let wish = Wish { nodes: arguments.nodes, port_base: arguments.port_base, ..Wish::default() };
             runtime()?.block_on(up::up(&arguments.dir, wish))?;
         }
         Command::Node(arguments) => {
