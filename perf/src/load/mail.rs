@@ -109,7 +109,7 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T, LoadError>>) ->
 fn send_share(plan: &Plan, ring: &Ring, mut session: Smtp, round: usize, number: usize) -> Result<(), LoadError> {
     for turn in (number..plan.messages).step_by(plan.connections) {
         let name = format!("{round}-{turn}-{}", std::process::id());
-        session.send(&ring.alice.address, &ring.bob.address, &message(ring, &name, plan.bytes))?;
+        session.send(&ring.alice.address, &[&ring.bob.address], &message(ring, &name, plan.bytes))?;
     }
     Ok(())
 }
@@ -127,7 +127,7 @@ fn singles(plan: &Plan, ring: &Ring, round: usize) -> Result<(f64, f64), LoadErr
             let watched = &mut inbox;
             let watcher = scope.spawn(move || Ok(watched.idle_until(wanted).map(|()| Instant::now())?));
             let start = Instant::now();
-            let sent = session.send(&ring.alice.address, &ring.bob.address, &text);
+            let sent = session.send(&ring.alice.address, &[&ring.bob.address], &text);
             let accepted = Instant::now();
             (
                 sent.map(|()| accepted - start).map_err(LoadError::from),
@@ -229,7 +229,9 @@ impl Ring {
     }
 
     fn inbox(&self) -> Result<Imap, LoadError> {
-        Ok(Imap::inbox(&self.bob.host, self.bob.imap, &self.bob.address, &self.bob.password)?)
+        let mut inbox = Imap::login(&self.bob.host, self.bob.imap, &self.bob.address, &self.bob.password)?;
+        inbox.select("INBOX")?;
+        Ok(inbox)
     }
 
     fn smtp(&self) -> Result<Smtp, LoadError> {
