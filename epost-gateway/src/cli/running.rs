@@ -1,6 +1,7 @@
-//! The nodes of a local organisation, running: started as children, watched until all are ready, stopped.
+//! The nodes of a local organisation, running: started as children, watched until all are ready, stopped; or killed, for a
+//! drill, and started again.
 
-use super::children::{ChildEvent, STOP_MAX, is_running, keep};
+use super::children::{ChildEvent, Order, STOP_MAX, is_running, keep};
 use super::folder::FolderError;
 use super::http;
 use super::local::{Local, LocalError};
@@ -12,8 +13,10 @@ use serde_json::Value;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// How long the nodes may take until all are ready.
-const READY_MAX: Duration = Duration::from_secs(180);
+pub const READY_MAX: Duration = Duration::from_secs(180);
 
 /// How often they are asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -74,8 +77,10 @@ pub enum RunError {
         log: PathBuf,
     },
     /// Some nodes were not ready in time.
-    #[error("not ready after {} s: {missing}; see node.log in the nodes' folders", READY_MAX.as_secs())]
+    #[error("not ready after {} s: {missing}; see node.log in the nodes' folders", within.as_secs())]
     NotReady {
+        /// How long was waited.
+        within: Duration,
         /// Which.
         missing: String,
     },
@@ -148,31 +153,99 @@ pub struct NodeState {
     deaths: u32,
 }
 
+/// One node's keeper.
+struct Keeper {
+    order: watch::Sender<Order>,
+    /// A set of one, because a set ends its tasks when it is dropped, and a killed task takes its child with it.
+    task: JoinSet<()>,
+}
+
+impl Keeper {
+    async fn ended(&mut self) {
+        while self.task.join_next().await.is_some() {}
+    }
+}
+
 /// A running organisation.
 pub struct Running {
     /// What runs.
     pub local: Local,
     /// Where the user is told of it.
     pub progress: Progress,
+    program: PathBuf,
     states: Vec<NodeState>,
+    keepers: Vec<Keeper>,
     events: mpsc::Receiver<ChildEvent>,
-    keepers: JoinSet<()>,
-    stop: watch::Sender<bool>,
+    happened: mpsc::Sender<ChildEvent>,
 }
 
 impl Running {
     /// Starts every node; [`Running::get_ready`] waits for them.
-    pub fn start(local: Local) -> io::Result<Self> {
-        let program = std::env::current_exe()?;
+    pub fn start(local: Local, mut progress: Progress) -> io::Result<Self> {
+        let count = local.nodes.len();
         let (happened, events) = mpsc::channel(EVENTS_MAX);
-        let (stop, told) = watch::channel(false);
-        let mut keepers = JoinSet::new();
-        for (node, place) in local.nodes.iter().enumerate() {
-            keepers.spawn(keep(node, program.clone(), place.folder.clone(), happened.clone(), told.clone()));
+        progress.begin(&format!("starting {count} nodes"), count);
+        let states = vec![NodeState::default(); count];
+        let program = std::env::current_exe()?;
+        let mut running = Running { local, progress, program, states, keepers: Vec::new(), events, happened };
+        running.keepers = (0..count).map(|node| running.keeper(node)).collect();
+        Ok(running)
+    }
+
+    fn keeper(&self, node: usize) -> Keeper {
+        let (order, told) = watch::channel(Order::Run);
+        let folder = self.local.nodes[node].folder.clone();
+        let mut task = JoinSet::new();
+        task.spawn(keep(node, self.program.clone(), folder, self.happened.clone(), told));
+        Keeper { order, task }
+    }
+
+    /// Ends these nodes at once, in good order or not, and returns when their processes are gone. They stay so until
+    /// [`Running::start_again`].
+    pub async fn end(&mut self, nodes: &[usize], order: Order) {
+        assert!(order != Order::Run);
+        for &node in nodes {
+            self.keepers[node].order.send_replace(order);
         }
-        let states = vec![NodeState::default(); local.nodes.len()];
-        let progress = Progress::new(local.nodes.len());
-        Ok(Running { local, progress, states, events, keepers, stop })
+        for &node in nodes {
+            self.keepers[node].ended().await;
+        }
+        // What their keepers still had to say is of processes that are gone.
+        while let Ok(event) = self.events.try_recv() {
+            self.note(event);
+        }
+        for &node in nodes {
+            self.states[node] = NodeState::default();
+        }
+    }
+
+    /// Starts nodes again that were ended; [`Running::get_ready`] waits for them.
+    pub fn start_again(&mut self, nodes: &[usize]) {
+        for &node in nodes {
+            self.keepers[node] = self.keeper(node);
+        }
+    }
+
+    /// Does some work, of which so many pieces are `done`, and meanwhile says what happens to the nodes.
+    pub async fn beside<T>(&mut self, done: &AtomicUsize, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let mut look = interval(ASK_EVERY);
+        loop {
+            tokio::select! {
+                result = &mut work => return result,
+                () = self.restarted() => {}
+                _ = look.tick() => self.progress.reach(done.load(Ordering::Relaxed)),
+            }
+        }
+    }
+
+    /// What every node says of itself; nothing of those that do not answer.
+    pub async fn answers(&self) -> Vec<Option<Value>> {
+        let mut answers = Vec::new();
+        for node in &self.local.nodes {
+            answers.push(answer(node.ports.status).await);
+        }
+        answers
     }
 
     /// What is known of the nodes, in their order.
@@ -180,8 +253,13 @@ impl Running {
         &self.states
     }
 
-    /// Waits until every node is ready, mail listeners included.
-    pub async fn get_ready(&mut self) -> Result<(), RunError> {
+    /// All nodes, as those that wait for them name them.
+    pub fn all(&self) -> Vec<usize> {
+        (0..self.states.len()).collect()
+    }
+
+    /// Waits until these nodes are ready, mail listeners included, but no longer than `within`.
+    pub async fn get_ready(&mut self, nodes: &[usize], within: Duration) -> Result<(), RunError> {
         let since = Instant::now();
         let mut ask = interval(ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -190,17 +268,19 @@ impl Running {
                 Some(event) = self.events.recv() => self.note_before_ready(event)?,
                 _ = ask.tick() => self.ask().await,
             }
-            let missing: Vec<String> = self.unready().map(|node| format!("node {}", node + 1)).collect();
+            let missing = self.unready().filter(|node| nodes.contains(node));
+            let missing: Vec<String> = missing.map(|node| format!("node {}", node + 1)).collect();
             if missing.is_empty() {
                 return Ok(());
             }
-            if since.elapsed() > READY_MAX {
-                return Err(RunError::NotReady { missing: missing.join(", ") });
+            if since.elapsed() > within {
+                return Err(RunError::NotReady { within, missing: missing.join(", ") });
             }
         }
     }
 
-    fn unready(&self) -> impl Iterator<Item = usize> {
+    /// The nodes that have not been ready since they were started.
+    pub fn unready(&self) -> impl Iterator<Item = usize> {
         self.states.iter().enumerate().filter(|(_, state)| state.id.is_none()).map(|(node, _)| node)
     }
 
@@ -212,7 +292,7 @@ impl Running {
             let listeners = mail.map(|p| [p.smtp_starttls, p.smtp_tls, p.imap_starttls, p.imap_tls]);
             if listens_on(&listeners.unwrap_or_default()).await {
                 self.states[node].id = Some(id);
-                self.progress.ready(node, self.unready().count());
+                self.progress.advance(&format!("node {} is ready", node + 1));
             }
         }
     }
@@ -272,25 +352,39 @@ impl Running {
         if say_so {
             self.progress.say("stopping the nodes; once more Ctrl-C kills them");
         }
-        let _ = self.stop.send(true);
+        for keeper in &self.keepers {
+            // One that was killed stays so; its keeper hears nothing any more.
+            keeper.order.send_replace(Order::Stop);
+        }
         // Room for what the keepers still have to say, so that none of them waits for us.
         self.events.close();
-        let all_gone = async { while self.keepers.join_next().await.is_some() {} };
+        let all_gone = async {
+            for keeper in &mut self.keepers {
+                keeper.ended().await;
+            }
+        };
         tokio::select! {
             () = all_gone => {}
             () = signals.next() => {}
         }
-        self.keepers.shutdown().await;
+        for keeper in &mut self.keepers {
+            keeper.task.shutdown().await;
+        }
         if say_so {
             self.progress.say("all nodes are stopped");
         }
     }
 }
 
+/// What a node says of itself.
+async fn answer(status: u16) -> Option<Value> {
+    let body = http::get(local(status), "/status").await.ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
 /// The node's id, if it says that it is ready.
 async fn ready_id(status: u16) -> Option<String> {
-    let body = http::get(local(status), "/status").await.ok()?;
-    let answer: Value = serde_json::from_slice(&body).ok()?;
+    let answer = answer(status).await?;
     (answer.get("ready")? == &Value::Bool(true)).then_some(())?;
     Some(answer.get("node_id")?.as_str()?.to_owned())
 }

@@ -3,8 +3,9 @@
 use super::folder::DataFolder;
 use super::local::{Local, Wish};
 use super::ports::local;
+use super::progress::Progress;
 use super::record::{NodeRecord, UpRecord, UserRecord};
-use super::running::{RunError, Running, Signals, check_environment, wait_for_earlier_run};
+use super::running::{READY_MAX, RunError, Running, Signals, check_environment, wait_for_earlier_run};
 use super::table;
 use std::io::{self, Write};
 use std::path::Path;
@@ -18,7 +19,7 @@ pub async fn up(path: &Path, wish: Wish) -> Result<(), RunError> {
     UpRecord::remove(folder.path())?;
     wait_for_earlier_run(&local).await?;
     local.ports().check()?;
-    let mut running = Running::start(local)?;
+    let mut running = Running::start(local, Progress::new())?;
     let outcome = run(&mut running, folder.path(), &mut signals).await;
     if let Err(error) = UpRecord::remove(folder.path()) {
         running.progress.say(&error.to_string());
@@ -29,8 +30,9 @@ pub async fn up(path: &Path, wish: Wish) -> Result<(), RunError> {
 
 /// Until a signal: gets everything ready, says so, and keeps `up.json` true.
 async fn run(running: &mut Running, folder: &Path, signals: &mut Signals) -> Result<(), RunError> {
+    let all = running.all();
     tokio::select! {
-        ready = running.get_ready() => ready?,
+        ready = running.get_ready(&all, READY_MAX) => ready?,
         () = signals.next() => return Ok(()),
     }
     running.progress.end();
