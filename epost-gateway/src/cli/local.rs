@@ -58,6 +58,7 @@ pub struct Local {
 }
 
 /// A user of it.
+#[derive(Clone)]
 pub struct LocalUser {
     /// The mail address.
     pub address: String,
