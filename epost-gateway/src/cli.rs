@@ -4,14 +4,18 @@
 //! line on standard error says how to put it right. Start with [`up`]; [`organisation`] is what it stands on.
 
 pub mod children;
+pub mod drill;
 pub mod figures;
 pub mod folder;
 pub mod http;
 pub mod local;
+pub mod mail_client;
 pub mod organisation;
 mod password;
 pub mod ports;
+pub mod progress;
 pub mod record;
+pub mod running;
 pub mod status;
 pub mod store;
 pub mod table;
@@ -20,17 +24,19 @@ pub mod up;
 use crate::config::{Config, ConfigError};
 use crate::gateway::{self, GatewayError};
 use clap::{Args, Parser, Subcommand};
+use drill::{DrillError, LETTERS_MAX, Plan, fate::Share};
 use local::Wish;
 use organisation::{NewNode, NewUser, OrganisationFolder, OrganisationFolderError};
 use ports::MailPorts;
+use running::RunError;
 use status::StatusError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use store::{Action, StoreError};
 use tracing_subscriber::EnvFilter;
-use up::UpError;
 use zeroize::Zeroizing;
 
 /// Serverless mail: a ring of nodes stores it encrypted, and each user's own node speaks SMTP and IMAP.
@@ -56,6 +62,9 @@ enum Command {
     Org(OrgCommand),
     /// Show ring, objects, bytes, leases, queues and drops of each node of a local organisation.
     Status(StatusArguments),
+    /// Kill and wipe a share of a ring of its own, and read all mail back: a disaster, rehearsed.
+    #[command(after_help = DRILL_HELP)]
+    Drill(DrillArguments),
     /// Look at the store of a node that is not running: nothing in it is changed.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -72,6 +81,57 @@ struct UpArguments {
     /// First of all ports: SMTP and IMAP of each user, then QUIC and status page of each node. Kept for later runs.
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
     port_base: Option<u16>,
+}
+
+/// What a person must know to judge the result.
+const DRILL_HELP: &str = "\
+The ring is founded for the drill: nothing else is touched. Killed nodes lose their disks: the store, and all that a node \
+makes itself. They keep what their owner has elsewhere: certificate, keys, configuration, and the users' key files, which stand \
+for the users' own copies.
+
+Exit code: 0 all mail and folders came back byte for byte; 1 not, or something broke; 2 it cannot be done like this; 130 Ctrl-C.";
+
+#[derive(Debug, Args)]
+struct DrillArguments {
+    /// The share of the nodes that is killed and wiped at once, rounded down.
+    #[arg(long, value_name = "PERCENT", default_value = "60%")]
+    kill: Share,
+    /// Number of nodes.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(i64::from(local::NODES_MIN)..=i64::from(local::NODES_MAX)))]
+    nodes: u16,
+    /// Number of mails sent beforehand, of mixed sizes.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=LETTERS_MAX as i64))]
+    mails: u32,
+    /// What everything that is drawn follows from [default: drawn, and printed].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How long to wait until all is in Glacier, and again for recovery.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    wait: u64,
+    /// New folder for the ring, which is kept [default: a temporary one, removed if all went well].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// First of all ports [default: a range that is free].
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
+    port_base: Option<u16>,
+    /// The report as JSON on standard output, the table on standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+impl From<DrillArguments> for Plan {
+    fn from(arguments: DrillArguments) -> Plan {
+        Plan {
+            dir: arguments.dir,
+            nodes: arguments.nodes,
+            share: arguments.kill,
+            mails: arguments.mails as usize,
+            seed: arguments.seed,
+            wait: Duration::from_secs(arguments.wait),
+            port_base: arguments.port_base,
+            as_json: arguments.json,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -200,7 +260,9 @@ struct AddUser {
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error(transparent)]
-    Up(#[from] UpError),
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Drill(#[from] DrillError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -222,7 +284,8 @@ enum CommandError {
 impl CommandError {
     fn exit_code(&self) -> u8 {
         match self {
-            CommandError::Up(error) => error.exit_code(),
+            CommandError::Run(error) => error.exit_code(),
+            CommandError::Drill(error) => error.exit_code(),
             CommandError::Gateway(error) => error.exit_code(),
             CommandError::Store(error) => error.exit_code(),
             CommandError::Runtime(_) => 1,
@@ -250,7 +313,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Up(arguments) => {
-            let wish = Wish { nodes: arguments.nodes, port_base: arguments.port_base };
+            let wish = Wish { nodes: arguments.nodes, port_base: arguments.port_base, ..Wish::default() };
             runtime()?.block_on(up::up(&arguments.dir, wish))?;
         }
         Command::Node(arguments) => {
@@ -263,6 +326,9 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let report = runtime()?.block_on(status::status(&arguments.dir, arguments.json))?;
             print!("{}", report.text);
             return Ok(if report.is_healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Drill(arguments) => {
+            return Ok(ExitCode::from(runtime()?.block_on(drill::drill(arguments.into()))?));
         }
         Command::Store(command) => return look_at_store(command),
     }
@@ -392,6 +458,8 @@ mod tests {
             "epost org init org --domain epost.test",
             "epost org add-node org --node n1 --listen 10.0.0.1:4100 --weight 4",
             "epost org add-client org --client c1",
+            "epost drill",
+            "epost drill --kill 20% --nodes 5 --mails 40 --seed 7 --wait 60 --dir x --port-base 20000 --json",
             "epost store verify node1/store",
             "epost store stats --json node1/store",
             "epost store scrub node1/store --mib-per-s 50",
@@ -405,6 +473,11 @@ mod tests {
             "epost up --port-base 0",
             "epost node",
             "epost org init org",
+            "epost drill --kill 100%",
+            "epost drill --kill 0",
+            "epost drill --kill 9",
+            "epost drill --nodes 4",
+            "epost drill --mails 0",
             "epost store verify",
             "epost store scrub x --mib-per-s 0",
         ] {

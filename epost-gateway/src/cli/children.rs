@@ -2,7 +2,8 @@
 //!
 //! A child holds the other end of a pipe as its standard input (its lifeline): it stops in good order when the pipe
 //! closes. That is how it is asked to stop, and also what happens when this process is killed, so that no child
-//! outlives it. A child that ends by itself is started again, each time after a longer pause.
+//! outlives it. A child that ends by itself is started again, each time after a longer pause. It may also be killed by
+//! order, as a power cut would, and then stays dead: that is what a drill does.
 //!
 //! A node's log is locked while its process lives: the lock belongs to the open file, which the child inherits as
 //! its output. So a later run sees whether a child of an earlier one is still on its way out.
@@ -40,6 +41,17 @@ const LOG_END_BYTES: u64 = 8 << 10;
 
 const _: () = assert!(PAUSE_MIN.as_millis() < PAUSE_MAX.as_millis());
 
+/// What is to become of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// It runs, and is started again when it ends.
+    Run,
+    /// It stops in good order, and its keeper with it.
+    Stop,
+    /// It is killed where it stands, without a word to it, and its keeper ends.
+    Kill,
+}
+
 /// What happens to a child. Nodes are counted from 0.
 #[derive(Debug)]
 pub enum ChildEvent {
@@ -70,22 +82,22 @@ pub enum ChildEvent {
     },
 }
 
-/// Keeps one node running until `stop` says `true`; returns when its process is gone.
+/// Keeps one node running for as long as that is the order; returns when its process is gone.
 pub async fn keep(
     node: usize,
     program: PathBuf,
     folder: PathBuf,
     events: mpsc::Sender<ChildEvent>,
-    mut stop: watch::Receiver<bool>,
+    mut order: watch::Receiver<Order>,
 ) {
     let mut pause = PAUSE_MIN;
-    while !*stop.borrow() {
+    while *order.borrow() == Order::Run {
         let began = Instant::now();
         match start(&program, &folder) {
             Ok(mut child) => {
                 let pid = child.id().unwrap_or(0);
                 let _ = events.send(ChildEvent::Started { node, pid }).await;
-                let Some(status) = live(&mut child, &mut stop).await else { return };
+                let Some(status) = live(&mut child, &mut order).await else { return };
                 if began.elapsed() > HEALTHY_AFTER {
                     pause = PAUSE_MIN;
                 }
@@ -98,19 +110,23 @@ pub async fn keep(
         }
         tokio::select! {
             () = sleep(pause) => {}
-            () = told(&mut stop) => {}
+            () = told(&mut order) => {}
         }
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
-/// Waits for the child's own end; or, told to stop, brings it about and returns nothing.
-async fn live(child: &mut Child, stop: &mut watch::Receiver<bool>) -> Option<ExitStatus> {
+/// Waits for the child's own end; or, told otherwise, brings it about and returns nothing.
+async fn live(child: &mut Child, order: &mut watch::Receiver<Order>) -> Option<ExitStatus> {
     // Taken out first, because waiting for a child closes the pipe that is still in it.
     let lifeline = child.stdin.take();
     tokio::select! {
         ended = child.wait() => return ended.ok(),
-        () = told(stop) => {}
+        () = told(order) => {}
+    }
+    if *order.borrow() == Order::Kill {
+        // Before the pipe closes, so that nothing of it is taken for a request to stop.
+        let _ = child.kill().await;
     }
     drop(lifeline);
     if timeout(STOP_MAX, child.wait()).await.is_err() {
@@ -119,8 +135,9 @@ async fn live(child: &mut Child, stop: &mut watch::Receiver<bool>) -> Option<Exi
     None
 }
 
-async fn told(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|&stop| stop).await;
+/// Waits until it is to end. Whoever gave the orders being gone is one to stop.
+async fn told(order: &mut watch::Receiver<Order>) {
+    let _ = order.wait_for(|&order| order != Order::Run).await;
 }
 
 /// Whether a process of this node, started by an earlier run, still lives.
@@ -186,12 +203,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = script(folder.path(), "echo \"$1 $EPOST_LIFELINE\"; cat; echo stopped in order");
         let (events, mut happened) = mpsc::channel(8);
-        let (stop, told) = watch::channel(false);
+        let (order, told) = watch::channel(Order::Run);
         let keeping = tokio::spawn(keep(0, program, folder.path().to_owned(), events, told));
         assert!(matches!(happened.recv().await, Some(ChildEvent::Started { node: 0, pid: 1.. })));
         assert!(timeout(Duration::from_millis(300), happened.recv()).await.is_err(), "it lives until it is told");
         assert!(is_running(folder.path()));
-        stop.send(true).unwrap();
+        order.send(Order::Stop).unwrap();
         keeping.await.unwrap();
         assert!(!is_running(folder.path()));
         assert!(happened.recv().await.is_none());
@@ -199,11 +216,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn killed_without_a_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = script(folder.path(), "trap 'echo asked to stop' TERM INT; cat; echo stopped in order");
+        let (events, mut happened) = mpsc::channel(8);
+        let (order, told) = watch::channel(Order::Run);
+        let keeping = tokio::spawn(keep(0, program, folder.path().to_owned(), events, told));
+        assert!(matches!(happened.recv().await, Some(ChildEvent::Started { .. })));
+        order.send(Order::Kill).unwrap();
+        keeping.await.unwrap();
+        assert!(happened.recv().await.is_none(), "it is not started again, and its end is no news");
+        // The shell is dead; its `cat` ends with the pipe.
+        assert_eq!(fs::read_to_string(folder.path().join("node.log")).unwrap(), "");
+    }
+
+    #[tokio::test]
     async fn started_again() {
         let folder = tempfile::tempdir().unwrap();
         let program = script(folder.path(), "echo cannot: no luck >&2; echo; exit 2");
         let (events, mut happened) = mpsc::channel(8);
-        let (stop, told) = watch::channel(false);
+        let (order, told) = watch::channel(Order::Run);
         let keeping = tokio::spawn(keep(3, program, folder.path().to_owned(), events, told));
         for round in 1..=2 {
             assert!(matches!(happened.recv().await, Some(ChildEvent::Started { node: 3, .. })));
@@ -211,7 +243,7 @@ mod tests {
             assert_eq!((status.code(), last_line.as_str()), (Some(2), "cannot: no luck"));
             assert_eq!(pause, PAUSE_MIN * round);
         }
-        stop.send(true).unwrap();
+        order.send(Order::Stop).unwrap();
         keeping.await.unwrap();
     }
 

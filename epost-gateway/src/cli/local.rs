@@ -14,8 +14,11 @@ use zeroize::Zeroizing;
 /// The mail domain of a local organisation.
 const DOMAIN: &str = "epost.test";
 
-/// Its users; the first has her gateway on node 1, and so on.
-const USERS: [&str; 2] = ["alice", "bob"];
+/// Its users as far as there may be any; the first has her gateway on node 1, and so on.
+const USERS: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
+
+/// Users when nothing is said.
+const USERS_DEFAULT: u16 = 2;
 
 /// Nodes when nothing is said.
 const NODES_DEFAULT: u16 = 5;
@@ -27,6 +30,7 @@ pub const NODES_MIN: u16 = 5;
 pub const NODES_MAX: u16 = 64;
 
 const _: () = assert!(USERS.len() <= NODES_MIN as usize);
+const _: () = assert!(0 < USERS_DEFAULT && USERS_DEFAULT as usize <= USERS.len());
 const _: () = assert!(NODES_MIN <= NODES_DEFAULT && NODES_DEFAULT <= NODES_MAX);
 
 /// Where the users' passwords are kept, in the data folder.
@@ -37,6 +41,8 @@ const USERS_FILE: &str = "users.toml";
 pub struct Wish {
     /// How many nodes.
     pub nodes: Option<u16>,
+    /// How many users, where the organisation is made; more than two only with a first port.
+    pub users: Option<u16>,
     /// The first of all ports.
     pub port_base: Option<u16>,
 }
@@ -52,6 +58,7 @@ pub struct Local {
 }
 
 /// A user of it.
+#[derive(Clone)]
 pub struct LocalUser {
     /// The mail address.
     pub address: String,
@@ -122,7 +129,8 @@ impl Local {
             return Err(LocalError::OtherNodes { there: local.nodes.len() });
         }
         if let Some(base) = wish.port_base {
-            local.move_to(folder.path(), &plan(Some(base), local.nodes.len() as u16)?)?;
+            let plan = plan(Some(base), local.users.len() as u16, local.nodes.len() as u16)?;
+            local.move_to(folder.path(), &plan)?;
         }
         Ok(local)
     }
@@ -135,7 +143,9 @@ impl Local {
 
     fn make(folder: &DataFolder, wish: Wish) -> Result<Self, LocalError> {
         let count = wish.nodes.unwrap_or(NODES_DEFAULT);
-        let plan = plan(wish.port_base, count)?;
+        let users = wish.users.unwrap_or(USERS_DEFAULT);
+        assert!(usize::from(users) <= USERS.len(), "a user has a name");
+        let plan = plan(wish.port_base, users, count)?;
         plan.check()?;
         folder.clear()?;
         let path = folder.path();
@@ -229,8 +239,7 @@ impl Local {
     }
 }
 
-fn plan(base: Option<u16>, nodes: u16) -> Result<PortPlan, PortError> {
-    let users = USERS.len() as u16;
+fn plan(base: Option<u16>, users: u16, nodes: u16) -> Result<PortPlan, PortError> {
     base.map_or_else(|| Ok(PortPlan::standard(users, nodes)), |base| PortPlan::from_base(base, users, nodes))
 }
 
@@ -263,7 +272,7 @@ mod tests {
 
     /// Ports nobody else on this machine is likely to want; each test has its own.
     fn wish(port_base: u16) -> Wish {
-        Wish { nodes: None, port_base: Some(port_base) }
+        Wish { port_base: Some(port_base), ..Wish::default() }
     }
 
     #[test]
@@ -289,8 +298,20 @@ mod tests {
             assert_eq!(config.node.listen.to_string(), expected[number]);
             assert_eq!(config.account.len(), usize::from(number < 2));
         }
-        let six = Wish { nodes: Some(6), port_base: None };
+        let six = Wish { nodes: Some(6), ..Wish::default() };
         assert!(matches!(Local::prepare(&mut folder, six), Err(LocalError::OtherNodes { there: 5 })));
+    }
+
+    #[test]
+    fn as_many_users_as_are_wanted() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = DataFolder::open(place.path()).unwrap();
+        let four = Wish { users: Some(4), ..wish(21_500) };
+        let made = Local::prepare(&mut folder, four).unwrap();
+        assert_eq!((made.users.len(), made.users[3].address.as_str()), (4, "dave@epost.test"));
+        assert_eq!(made.ports(), PortPlan::from_base(21_500, 4, 5).unwrap());
+        let moved = Local::prepare(&mut folder, wish(21_600)).unwrap();
+        assert_eq!(moved.ports(), PortPlan::from_base(21_600, 4, 5).unwrap());
     }
 
     #[test]

@@ -2,6 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
+/// Where a free range is looked for: below the ports that the kernel gives to outgoing connections.
+const FREE_RANGES: std::ops::Range<u16> = 12_000..20_000;
+
+/// From one range looked at to the next; as wide as the widest organisation.
+const FREE_STEP: u16 = 200;
+
+const _: () = assert!(4 * 5 + 2 * super::local::NODES_MAX <= FREE_STEP);
+
 /// The four ports a user's mail client connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MailPorts {
@@ -60,6 +68,12 @@ pub enum PortError {
         /// How many are needed.
         wanted: u16,
     },
+    /// Other programs listen everywhere.
+    #[error("no range of {wanted} free ports from {} to {}; choose one with --port-base", FREE_RANGES.start, FREE_RANGES.end)]
+    NoneFree {
+        /// How many are needed.
+        wanted: u16,
+    },
 }
 
 impl PortPlan {
@@ -91,6 +105,16 @@ impl PortPlan {
         let first = base.wrapping_add(4 * users);
         let node = |n: u16| NodePorts { quic: first + n, status: first + nodes + n };
         Ok(PortPlan { users: (0..users).map(user).collect(), nodes: (0..nodes).map(node).collect() })
+    }
+
+    /// A first port from which on all are free now, for those who do not care which. `turn` chooses where the search
+    /// begins, so that two who search at the same time seldom meet.
+    pub fn free_base(users: u16, nodes: u16, turn: u32) -> Result<u16, PortError> {
+        let bases: Vec<u16> = FREE_RANGES.step_by(usize::from(FREE_STEP)).collect();
+        let first = turn as usize % bases.len();
+        let mut in_turn = bases[first..].iter().chain(&bases[..first]);
+        let is_free = |base: &&u16| Self::from_base(**base, users, nodes).is_ok_and(|plan| plan.check().is_ok());
+        in_turn.find(is_free).copied().ok_or(PortError::NoneFree { wanted: 4 * users + 2 * nodes })
     }
 
     /// Whether each of them can be listened on now.
@@ -154,6 +178,15 @@ mod tests {
         let error = PortPlan::from_base(65_519, 2, 5).unwrap_err();
         assert_eq!(error, PortError::NoRoom { base: 65_519, wanted: 18 });
         assert!(error.to_string().ends_with("use at most 65518"));
+    }
+
+    #[test]
+    fn a_range_with_a_taken_port_is_passed_over() {
+        let base = PortPlan::free_base(4, 16, 7).unwrap();
+        let _taken = TcpListener::bind(local(base + 47)).unwrap();
+        let other = PortPlan::free_base(4, 16, 7).unwrap();
+        assert_ne!(other, base);
+        assert!(FREE_RANGES.contains(&other));
     }
 
     #[test]

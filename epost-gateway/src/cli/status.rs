@@ -95,7 +95,7 @@ impl NodeStatus {
 }
 
 /// What a node says it waits for, besides its place in the ring.
-fn waiting_for(answer: &Value) -> Option<String> {
+pub fn waiting_for(answer: &Value) -> Option<String> {
     let named: Vec<&str> = answer.get("waiting_for")?.as_array()?.iter().filter_map(Value::as_str).collect();
     (!named.is_empty()).then(|| named.join(", "))
 }

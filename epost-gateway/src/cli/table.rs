@@ -25,6 +25,11 @@ pub fn render(headings: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// A count of things whose plural has an s.
+pub fn count(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// A count of bytes for a person.
 pub fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -47,6 +52,11 @@ mod tests {
         let rows = vec![vec!["node1".to_owned(), "7".to_owned()], vec!["ä".to_owned(), "123".to_owned()]];
         assert_eq!(render(&["node", "objects"], &rows), "node   objects\nnode1        7\nä          123\n");
         assert_eq!(render(&["a", "b"], &[vec!["x".into(), "y".into()]]), "a  b\nx  y\n");
+    }
+
+    #[test]
+    fn counts() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "node")), ["0 nodes", "1 node", "2 nodes"]);
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! quorum of four, all on this machine and its one disk. Alice's gateway takes the messages over SMTP with implicit TLS,
 //! on several connections, one message after the other on each; bob's gateway pushes them to an idling IMAP session.
 
-use super::client::{Imap, Smtp};
 use super::{Dice, LoadError};
 use crate::report::{Report, Row, Sample, Watch};
 use base64::Engine as _;
+use epost_gateway::cli::mail_client::{Imap, Smtp};
 use indicatif::ProgressBar;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ fn flood(plan: &Plan, ring: &Ring, round: usize) -> Result<(f64, f64), LoadError
     }
     let start = Instant::now();
     let (accepted, visible) = std::thread::scope(|scope| {
-        let watcher = scope.spawn(move || inbox.idle_until(wanted).map(|()| start.elapsed()));
+        let watcher = scope.spawn(move || Ok(inbox.idle_until(wanted).map(|()| start.elapsed())?));
         let senders: Vec<_> = sessions
             .into_iter()
             .enumerate()
@@ -109,7 +109,7 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T, LoadError>>) ->
 fn send_share(plan: &Plan, ring: &Ring, mut session: Smtp, round: usize, number: usize) -> Result<(), LoadError> {
     for turn in (number..plan.messages).step_by(plan.connections) {
         let name = format!("{round}-{turn}-{}", std::process::id());
-        session.send(&ring.alice.address, &ring.bob.address, &message(ring, &name, plan.bytes))?;
+        session.send(&ring.alice.address, &[&ring.bob.address], &message(ring, &name, plan.bytes))?;
     }
     Ok(())
 }
@@ -125,11 +125,14 @@ fn singles(plan: &Plan, ring: &Ring, round: usize) -> Result<(f64, f64), LoadErr
         let wanted = inbox.exists + 1;
         let (taken_ms, pushed_ms) = std::thread::scope(|scope| {
             let watched = &mut inbox;
-            let watcher = scope.spawn(move || watched.idle_until(wanted).map(|()| Instant::now()));
+            let watcher = scope.spawn(move || Ok(watched.idle_until(wanted).map(|()| Instant::now())?));
             let start = Instant::now();
-            let sent = session.send(&ring.alice.address, &ring.bob.address, &text);
+            let sent = session.send(&ring.alice.address, &[&ring.bob.address], &text);
             let accepted = Instant::now();
-            (sent.map(|()| accepted - start), joined(watcher).map(|seen| seen.saturating_duration_since(accepted)))
+            (
+                sent.map(|()| accepted - start).map_err(LoadError::from),
+                joined(watcher).map(|seen| seen.saturating_duration_since(accepted)),
+            )
         });
         taken.push(taken_ms?.as_secs_f64() * 1e3);
         pushed.push(pushed_ms?.as_secs_f64() * 1e3);
@@ -226,11 +229,13 @@ impl Ring {
     }
 
     fn inbox(&self) -> Result<Imap, LoadError> {
-        Imap::inbox(&self.bob.host, self.bob.imap, &self.bob.address, &self.bob.password)
+        let mut inbox = Imap::login(&self.bob.host, self.bob.imap, &self.bob.address, &self.bob.password)?;
+        inbox.select("INBOX")?;
+        Ok(inbox)
     }
 
     fn smtp(&self) -> Result<Smtp, LoadError> {
-        Smtp::login(&self.alice.host, self.alice.smtp, &self.alice.address, &self.alice.password)
+        Ok(Smtp::login(&self.alice.host, self.alice.smtp, &self.alice.address, &self.alice.password)?)
     }
 }
 

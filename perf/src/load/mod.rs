@@ -8,10 +8,10 @@ pub(crate) mod growth;
 pub(crate) mod mail;
 pub(crate) mod net;
 
-mod client;
 mod raw;
 
 use ::engine::{Engine, Port, Request, Response};
+use epost_gateway::cli::mail_client::ClientError;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,10 +28,13 @@ pub(crate) enum LoadError {
     /// The engine refused an operation that should have worked.
     #[error("the engine refused: {0}")]
     Engine(#[from] ::engine::Error),
-    /// The TLS library refused its configuration or the server's name.
+    /// The TLS library refused a certificate.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
-    /// A server answered something else than what the protocol asks for here.
+    /// A mail server could not be asked, or did something else.
+    #[error("{0}")]
+    Mail(#[from] ClientError),
+    /// Something else came than what must come here.
     #[error("expected {expected}, got {got:?}")]
     Unexpected {
         /// What was due.
