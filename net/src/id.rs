@@ -161,6 +161,13 @@ impl Kind {
         matches!(self, Kind::Certificate | Kind::Identity | Kind::Head)
     }
 
+    /// Whether PAST keeps whole copies of such objects, and looks after them. Fragments and what is held for somebody who is away
+    /// lie in the same stores and have keepers of their own.
+    #[must_use]
+    pub fn is_replicated(self) -> bool {
+        !matches!(self, Kind::Fragment | Kind::Pending)
+    }
+
     /// BLAKE3 key-derivation context that separates this kind's names from every other kind's.
     fn context(self) -> &'static str {
         match self {

@@ -13,6 +13,8 @@
 use crate::id::{Id, Key};
 use crate::wire::Message;
 use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
 
 /// Wall-clock time in microseconds since the Unix epoch. The driver hands in a value that never goes backwards.
 pub type Micros = u64;
@@ -183,7 +185,7 @@ pub enum Action {
     /// A newer ring document is in force: keep its bytes for the next start, use its addresses and revocations.
     RingAdopted {
         /// The document, arranged.
-        roster: std::sync::Arc<crate::roster::Roster>,
+        roster: Arc<crate::roster::Roster>,
     },
     /// Count something.
     Metric {
@@ -311,6 +313,17 @@ pub enum ComputeJob {
         /// The block.
         value: Bytes,
     },
+    /// Something else, of a layer above this crate.
+    Work(Arc<dyn Work>),
+}
+
+/// A computation that a layer above this crate wants done: a function of what it carries, with nothing else to see.
+pub trait Work: fmt::Debug + Send + Sync {
+    /// Does it. The results are what the layer makes of them; none where it cannot be done.
+    fn perform(&self) -> Option<Vec<Bytes>>;
+
+    /// About how many bytes are read and written: what is small is not worth another thread.
+    fn bytes(&self) -> usize;
 }
 
 /// How a computation ended.
@@ -323,6 +336,8 @@ pub enum ComputeResult {
     },
     /// It is not.
     Refused(crate::past::block::Refusal),
+    /// What [`Work::perform`] gave.
+    Worked(Option<Vec<Bytes>>),
 }
 
 /// What somebody on this node may ask of the overlay. Bounded: a command that finds the tables full is
@@ -435,6 +450,8 @@ pub enum Reply {
     Stored {
         /// Replicas that acknowledged so far.
         copies: usize,
+        /// The block's version (0 for immutable kinds).
+        version: u64,
     },
     /// Lookup, GetSigned: the verified block.
     Found {

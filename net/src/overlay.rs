@@ -7,7 +7,9 @@
 use crate::call::Owner;
 use crate::id::Id;
 use crate::limits::{PAYLOAD_BYTES_MAX, SLEPT};
-use crate::machine::{Action, Actions, Command, Event, Machine, Metric, Micros, Reply, RequestId, TimerId};
+use crate::machine::{
+    Action, Actions, Command, ComputeResult, Event, Machine, Metric, Micros, Reply, RequestId, TimerId,
+};
 use crate::past::block::Refusal;
 use crate::past::{Answer, Past};
 use crate::pastry::Pastry;
@@ -74,6 +76,8 @@ pub struct OverlayStatus {
     pub group_children: usize,
     /// Peers that are reached through others, because the straight way is broken.
     pub detours: usize,
+    /// Figures of a layer above, by name; empty here.
+    pub above: Vec<(&'static str, u64)>,
 }
 
 /// One node of the overlay.
@@ -133,6 +137,7 @@ impl Overlay {
             groups: self.scribe.groups(),
             group_children: self.scribe.children(),
             detours: self.site.detours.len(),
+            above: Vec::new(),
         }
     }
 
@@ -161,7 +166,14 @@ impl Overlay {
             Event::Message { from, message } => self.receive(now, from, message, out),
             Event::Timer(_) => self.run_due(now, out),
             Event::Storage { op, result } => self.past.stored(&mut self.pastry, &mut turn, op, result),
-            Event::Compute { op, result } => self.past.computed(&mut self.pastry, &mut turn, op, result),
+            Event::Compute { op, result } => {
+                let verdict = match result {
+                    ComputeResult::Verified { version } => Ok(version),
+                    ComputeResult::Refused(refusal) => Err(refusal),
+                    ComputeResult::Worked(_) => return, // Not asked for by this machine.
+                };
+                self.past.computed(&mut self.pastry, &mut turn, op, verdict);
+            }
             Event::Command { request, command: Command::Status } => {
                 turn.reply(request, Reply::Status(Box::new(status.unwrap_or_default())));
             }

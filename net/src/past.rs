@@ -34,13 +34,12 @@ mod upkeep;
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{OPERATIONS_MAX, TASKS_MAX};
-use crate::machine::{
-    Command, ComputeResult, Metric, OpId, Reply, RequestId, Seconds, StorageOperation, StorageResult,
-};
+use crate::machine::{Command, Metric, OpId, Reply, RequestId, Seconds, StorageOperation, StorageResult};
 use crate::pastry::Pastry;
 use crate::ring::Parameters;
 use crate::site::{Due, Turn};
 use crate::wire::{Body, Place, StoreOutcome};
+use block::Verdict;
 use bytes::Bytes;
 use insert::{Copying, Insertion};
 use leases::Agreements;
@@ -232,9 +231,9 @@ impl Past {
     }
 
     /// A computation of ours has finished.
-    pub(crate) fn computed(&mut self, pastry: &mut Pastry, turn: &mut Turn<'_>, op: OpId, result: ComputeResult) {
+    pub(crate) fn computed(&mut self, pastry: &mut Pastry, turn: &mut Turn<'_>, op: OpId, result: Verdict) {
         let Some(then) = self.operations.remove(&op) else { return };
-        if matches!(result, ComputeResult::Refused(_)) {
+        if result.is_err() {
             turn.count(Metric::BlockRefused);
         }
         match then {

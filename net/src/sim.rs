@@ -178,9 +178,14 @@ impl Founding {
     /// A node of this ring that joins through `bootstraps`, or finds its neighbours itself if there are none.
     #[must_use]
     pub fn overlay(&self, id: Id, seed: u64, bootstraps: Vec<Id>) -> Overlay {
+        Overlay::new(self.node(id, seed, bootstraps))
+    }
+
+    /// What such a node is started with.
+    #[must_use]
+    pub fn node(&self, id: Id, seed: u64, bootstraps: Vec<Id>) -> OverlayConfig {
         let seed = mix(seed) ^ u64::from_le_bytes([id.0[0], id.0[1], id.0[2], id.0[3], id.0[4], id.0[5], 0, 0]);
-        let config = OverlayConfig { id, roster: self.roster.clone(), authority: self.authority(), seed, bootstraps };
-        Overlay::new(config)
+        OverlayConfig { id, roster: self.roster.clone(), authority: self.authority(), seed, bootstraps }
     }
 
     /// A world in which all nodes of this ring start at once.

@@ -308,7 +308,7 @@ fn a_ring_of_one_deletes_by_itself() {
     let value = Dice::new(1).bytes(64);
     let key = Key::of(Kind::Content, &value);
     let expiry = world.now() / SECOND + LEASE_S;
-    assert!(matches!(world.ask(0, Command::Insert { key, value, expiry }), Some(Reply::Stored { copies: 1 })));
+    assert!(matches!(world.ask(0, Command::Insert { key, value, expiry }), Some(Reply::Stored { copies: 1, .. })));
     while world.now() / SECOND < expiry + GRACE_S {
         assert!(world.store(0).get(&key).is_some());
         world.run_for(30 * SECOND);

@@ -37,7 +37,7 @@ fn insert(world: &mut World<Overlay>, dice: &mut Dice, bytes: usize, expiry: u64
     let key = Key::of(Kind::Content, &value);
     let node = live_node(world, dice);
     let reply = world.ask(node, Command::Insert { key, value, expiry });
-    assert!(matches!(reply, Some(Reply::Stored { copies }) if copies >= 2), "{reply:?}");
+    assert!(matches!(reply, Some(Reply::Stored { copies, .. }) if copies >= 2), "{reply:?}");
     key
 }
 

@@ -255,11 +255,11 @@ fn quorums_do_not_shrink_and_absence_needs_one() {
     let owner = signer(10);
     let key = key_of(&owner, Kind::Head);
     assert!(matches!(get(&mut world, 0, key), Some(Reply::Absent)));
-    assert!(matches!(put(&mut world, 0, key, head(&owner, 1, b"one")), Some(Reply::Stored { copies: 4.. })));
+    assert!(matches!(put(&mut world, 0, key, head(&owner, 1, b"one")), Some(Reply::Stored { copies: 4.., .. })));
     let replicas = replicas(&founding, &world, key);
     let reader = world.nodes().find(|node| !replicas.contains(node)).unwrap();
     world.kill(replicas[0]);
-    assert!(matches!(put(&mut world, reader, key, head(&owner, 2, b"two")), Some(Reply::Stored { copies: 4 })));
+    assert!(matches!(put(&mut world, reader, key, head(&owner, 2, b"two")), Some(Reply::Stored { copies: 4, .. })));
     assert_eq!(version_read(&mut world, reader, key), Some(2));
     // Two of five down: no write, no read, however long they are gone; nobody stands in.
     world.kill(replicas[1]);
@@ -313,7 +313,7 @@ fn a_new_holder_does_not_say_absent_before_comparing_notes() {
     assert!(world.nodes().all(|node| world.machine(node).unwrap().status().synced));
     // Stored on two of three.
     world.network().set_side(c, 1);
-    assert!(matches!(put(&mut world, a, key, head(&owner, 1, b"one")), Some(Reply::Stored { copies: 2 })));
+    assert!(matches!(put(&mut world, a, key, head(&owner, 1, b"one")), Some(Reply::Stored { copies: 2, .. })));
     // One of the two is declared dead, the other cut off for a moment; the third has never had it.
     world.kill(b);
     world.network().set_side(c, 0);
@@ -350,7 +350,7 @@ fn three_joins_from_a_stale_holder(are_bold: bool) -> (Option<u64>, Option<u64>)
     let [a, b, c, keeper, stale] = holders[..] else { panic!("five replicas") };
     // The new head is acknowledged by four of five.
     world.network().set_side(stale, 1);
-    assert!(matches!(put(&mut world, reader, key, head(&owner, 2, b"new")), Some(Reply::Stored { copies: 4 })));
+    assert!(matches!(put(&mut world, reader, key, head(&owner, 2, b"new")), Some(Reply::Stored { copies: 4, .. })));
     world.kill(a);
     world.kill(b);
     world.kill(c);
@@ -427,7 +427,7 @@ fn three_lose_their_disks(are_bold: bool) -> (Option<u64>, Option<u64>) {
     let reader = world.nodes().find(|node| !holders.contains(node)).unwrap();
     let [a, b, c, keeper, stale] = holders[..] else { panic!("five replicas") };
     world.network().set_side(stale, 1);
-    assert!(matches!(put(&mut world, reader, key, head(&owner, 2, b"new")), Some(Reply::Stored { copies: 4 })));
+    assert!(matches!(put(&mut world, reader, key, head(&owner, 2, b"new")), Some(Reply::Stored { copies: 4, .. })));
     world.network().set_side(keeper, 2);
     [a, b, c].into_iter().for_each(|node| world.kill(node));
     world.run_for(30 * SECOND); // Until the writer has given the one behind up.
@@ -489,7 +489,7 @@ fn a_ring_is_founded_by_those_who_are_there() {
     }
     let owner = signer(15);
     let key = key_of(&owner, Kind::Head);
-    assert!(matches!(put(&mut world, 0, key, head(&owner, 1, b"one")), Some(Reply::Stored { copies: 4 })));
+    assert!(matches!(put(&mut world, 0, key, head(&owner, 1, b"one")), Some(Reply::Stored { copies: 4, .. })));
     assert_eq!(version_read(&mut world, 3, key), Some(1));
     // One begins anew while all are founders still; hours later the fifth comes, and stands in for one that goes.
     world.start(1, founding.overlay(ids[1], 2, Vec::new()));
@@ -501,7 +501,7 @@ fn a_ring_is_founded_by_those_who_are_there() {
     world.kill(2);
     world.run_for(60 * SECOND);
     assert_eq!(version_read(&mut world, 4, key), Some(1));
-    assert!(matches!(put(&mut world, 0, key, head(&owner, 2, b"two")), Some(Reply::Stored { copies: 4 })));
+    assert!(matches!(put(&mut world, 0, key, head(&owner, 2, b"two")), Some(Reply::Stored { copies: 4, .. })));
     assert_eq!(version_read(&mut world, 3, key), Some(2));
 }
 

@@ -187,7 +187,7 @@ fn one_node_alone_works() {
     let key = Key::of(Kind::Content, &value);
     let expiry = world.now() / SECOND + 86_400;
     let reply = world.ask(0, Command::Insert { key, value: value.clone(), expiry });
-    assert!(matches!(reply, Some(Reply::Stored { copies: 1 })), "{reply:?}");
+    assert!(matches!(reply, Some(Reply::Stored { copies: 1, .. })), "{reply:?}");
     assert!(matches!(world.ask(0, Command::Lookup { key }), Some(Reply::Found { value: found, .. }) if found == value));
     let absent = Key::of(Kind::Content, b"never stored");
     assert!(matches!(world.ask(0, Command::Lookup { key: absent }), Some(Reply::Absent)));
@@ -219,7 +219,7 @@ fn five_nodes_start_one_by_one_and_survive_kills() {
         let key = Key::of(Kind::Content, &value);
         let node = [0, 2, 3, 4][dice.below(4)];
         let reply = world.ask(node, Command::Insert { key, value, expiry });
-        assert!(matches!(reply, Some(Reply::Stored { copies: 2.. })), "round {round}: {reply:?}");
+        assert!(matches!(reply, Some(Reply::Stored { copies: 2.., .. })), "round {round}: {reply:?}");
         keys.push(key);
     }
     for node in 0..5 {

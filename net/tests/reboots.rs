@@ -31,7 +31,7 @@ fn insert(world: &mut World<Overlay>, dice: &mut Dice, objects: usize) -> Vec<Ke
         let key = Key::of(Kind::Content, &value);
         let node = world.nodes().find(|node| world.is_alive(*node)).expect("somebody is alive");
         let reply = world.ask(node, Command::Insert { key, value, expiry });
-        assert!(matches!(reply, Some(Reply::Stored { copies: 2.. })), "{reply:?}");
+        assert!(matches!(reply, Some(Reply::Stored { copies: 2.., .. })), "{reply:?}");
         key
     });
     keys.collect()

@@ -203,7 +203,7 @@ fn a_giant_among_dwarfs_shares_with_as_many_hosts_as_it_must() {
         let value = encode_signed(Kind::Head, &public, 1, b"head", |bytes| owner.sign(bytes).to_bytes());
         let expiry = ring.world.now() / SECOND + 86_400;
         let reply = ring.world.ask(usize::from(of), Command::PutSigned { key, value, expiry });
-        assert!(matches!(reply, Some(Reply::Stored { copies: 4.. })), "{reply:?}");
+        assert!(matches!(reply, Some(Reply::Stored { copies: 4.., .. })), "{reply:?}");
         ring.world.run_for(SECOND);
         assert_eq!(ring.holders(&key), ring.nearest(&key, 5).into_iter().collect());
         assert!(matches!(ring.world.ask(40, Command::GetSigned { key }), Some(Reply::Found { version: 1, .. })));

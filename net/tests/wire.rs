@@ -111,15 +111,20 @@ fn message(which: usize, dice: &mut Dice) -> (&'static str, Message) {
             let answer = AnycastAnswer { question: dice.roll(), accepted: dice.below(2) == 0 };
             ("anycast-answer", Body::AnycastAnswer(answer))
         }
-        _ => {
+        31 => {
             let relay = Relay { from: dice.id(), to: dice.id(), hops: dice.below(2) as u8 };
             ("relay", Body::Relay(relay, payload(dice)))
+        }
+        _ => {
+            // A map with one field; what it says is the upper layer's.
+            let body = minicbor::to_vec(FetchAnswer { outcome: FetchOutcome::Absent }).expect("into a Vec");
+            ("glacier", Body::Glacier(Bytes::from(body), payload(dice)))
         }
     };
     (name, Message { request, body })
 }
 
-const TYPES: usize = 32;
+const TYPES: usize = 33;
 
 fn array(dice: &mut Dice) -> [u8; 16] {
     std::array::from_fn(|_| dice.roll() as u8)

@@ -58,8 +58,7 @@ impl Workshop {
 
     /// Does the job, or has it done. What comes back at once was done here; the rest arrives in `inbox`.
     pub(super) fn submit(&self, op: OpId, job: ComputeJob, inbox: &Arc<Inbox>) -> Option<ComputeResult> {
-        let ComputeJob::Verify { value, .. } = &job;
-        let bytes = value.len();
+        let bytes = weight(&job);
         if is_quick(&job) {
             return Some(compute(&job, &self.admission));
         }
@@ -91,9 +90,16 @@ impl Workshop {
 
 fn labour(work: &Receiver<Work>, bytes: &AtomicUsize, admission: &Admission) {
     for Work { op, job, inbox } in work {
-        let ComputeJob::Verify { value, .. } = &job;
-        bytes.fetch_sub(value.len(), Ordering::Relaxed);
+        bytes.fetch_sub(weight(&job), Ordering::Relaxed);
         inbox.computed(op, compute(&job, admission));
+    }
+}
+
+/// How many bytes a job is about.
+fn weight(job: &ComputeJob) -> usize {
+    match job {
+        ComputeJob::Verify { value, .. } => value.len(),
+        ComputeJob::Work(work) => work.bytes(),
     }
 }
 
@@ -103,6 +109,7 @@ fn is_quick(job: &ComputeJob) -> bool {
         ComputeJob::Verify { key, value } => {
             matches!(key.kind, Kind::Content | Kind::Cluster) && value.len() <= COMPUTE_INLINE_BYTES_MAX
         }
+        ComputeJob::Work(work) => work.bytes() <= COMPUTE_INLINE_BYTES_MAX,
     }
 }
 
@@ -112,5 +119,6 @@ fn compute(job: &ComputeJob, admission: &Admission) -> ComputeResult {
             Ok(version) => ComputeResult::Verified { version },
             Err(refusal) => ComputeResult::Refused(refusal),
         },
+        ComputeJob::Work(work) => ComputeResult::Worked(work.perform()),
     }
 }

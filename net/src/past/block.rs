@@ -47,6 +47,9 @@ pub enum Refusal {
     NotCertified,
 }
 
+/// What checking a block gave: its version (0 for immutable kinds), or why it is refused.
+pub(crate) type Verdict = Result<u64, Refusal>;
+
 /// Whom a replica believes about certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {

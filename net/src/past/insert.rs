@@ -14,7 +14,8 @@ use super::{Answer, Past, Then, rules};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{INSERT_TRIES, RETRY_PAUSE, SUBSTITUTES_MAX, TASKS_MAX};
-use crate::machine::{ComputeResult, Metric, Reply, RequestId, Seconds};
+use crate::machine::{Metric, Reply, RequestId, Seconds};
+use crate::past::block::Verdict;
 use crate::pastry::{Pastry, eligible, is_signed};
 use crate::site::{Asker, Due, Turn};
 use crate::wire::{Body, Inserted, Place, StoreOutcome};
@@ -60,16 +61,10 @@ impl Past {
         self.begin_verification(turn, key, value, Then::InsertionVerified(task));
     }
 
-    pub(super) fn insertion_verified(
-        &mut self,
-        pastry: &mut Pastry,
-        turn: &mut Turn<'_>,
-        task: u64,
-        result: ComputeResult,
-    ) {
+    pub(super) fn insertion_verified(&mut self, pastry: &mut Pastry, turn: &mut Turn<'_>, task: u64, result: Verdict) {
         match result {
-            ComputeResult::Verified { .. } => self.find_root(pastry, turn, task),
-            ComputeResult::Refused(refusal) => self.end_insertion(turn, task, Reply::Refused(refusal)),
+            Ok(_) => self.find_root(pastry, turn, task),
+            Err(refusal) => self.end_insertion(turn, task, Reply::Refused(refusal)),
         }
     }
 
@@ -115,7 +110,7 @@ impl Past {
             Answer::Body(Body::Inserted(Inserted { outcome: StoreOutcome::Durable, copies }))
                 if usize::from(copies) >= quorum =>
             {
-                self.end_insertion(turn, task, Reply::Stored { copies: usize::from(copies) });
+                self.end_insertion(turn, task, Reply::Stored { copies: usize::from(copies), version: 0 });
             }
             _ => self.insert_later(turn, task),
         }
@@ -157,16 +152,10 @@ impl Past {
         turn.send(incoming.from, incoming.request, Body::Inserted(Inserted { outcome, copies: 0 }));
     }
 
-    pub(super) fn copying_verified(
-        &mut self,
-        pastry: &mut Pastry,
-        turn: &mut Turn<'_>,
-        task: u64,
-        result: ComputeResult,
-    ) {
+    pub(super) fn copying_verified(&mut self, pastry: &mut Pastry, turn: &mut Turn<'_>, task: u64, result: Verdict) {
         match result {
-            ComputeResult::Verified { .. } => self.copy_on(pastry, turn, task),
-            ComputeResult::Refused(refusal) => {
+            Ok(_) => self.copy_on(pastry, turn, task),
+            Err(refusal) => {
                 if let Some(copying) = self.copyings.remove(&task) {
                     let inserted = Inserted { outcome: StoreOutcome::Refused(refusal), copies: 0 };
                     turn.send(copying.incoming.from, copying.incoming.request, Body::Inserted(inserted));

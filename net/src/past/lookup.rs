@@ -9,7 +9,8 @@ use super::{Answer, Past, Then, rules};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{LOOKUP_BREADTH, LOOKUP_HEDGE};
-use crate::machine::{ComputeResult, Reply, RequestId, Seconds};
+use crate::machine::{Reply, RequestId, Seconds};
+use crate::past::block::Verdict;
 use crate::pastry::{Pastry, eligible};
 use crate::site::{Asker, Due, Turn};
 use crate::wire::{Body, Fetch, FetchAnswer, FetchOutcome};
@@ -109,10 +110,10 @@ impl Past {
         task: u64,
         from: Id,
         found: Found,
-        result: ComputeResult,
+        result: Verdict,
     ) {
         let Some(lookup) = self.lookups.get_mut(&task) else { return };
-        let is_good = matches!(result, ComputeResult::Verified { .. });
+        let is_good = result.is_ok();
         lookup.asked.insert(from, if is_good { Seen::Good } else { Seen::Wrong });
         if is_good && lookup.found.is_none() {
             let reply = Reply::Found { value: found.value.clone(), version: found.version };

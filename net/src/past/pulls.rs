@@ -8,7 +8,8 @@ use super::{Answer, Past, Then};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{FULL_REST, PULL_SOURCES_MAX, PULLS_MAX, PULLS_OPEN_MAX, SECOND, UPKEEP_BYTES_PER_SECOND};
-use crate::machine::{ComputeResult, Metric, Micros, Seconds, StorageOperation, StorageResult};
+use crate::machine::{Metric, Micros, Seconds, StorageOperation, StorageResult};
+use crate::past::block::Verdict;
 use crate::pastry::Pastry;
 use crate::site::{Due, Turn};
 use crate::wire::{Body, Fetch, FetchAnswer, FetchOutcome, ListingEntry, RangeListing};
@@ -50,7 +51,7 @@ impl Past {
     ) {
         let belongs = holders(pastry, turn, &entry.key).contains(&turn.site.me);
         let in_scope = out_of_scope(pastry, turn, from, &listing.scope, &entry.key).is_none();
-        if !belongs || !in_scope || !is_kept(turn, entry.expiry) {
+        if !belongs || !in_scope || !entry.key.kind.is_replicated() || !is_kept(turn, entry.expiry) {
             return;
         }
         if turn.now < self.pulls.rests_until {
@@ -140,21 +141,21 @@ impl Past {
         key: Key,
         value: Bytes,
         expiry: Seconds,
-        result: ComputeResult,
+        result: Verdict,
     ) {
         match result {
             // Its time is over while it was fetched.
-            ComputeResult::Verified { .. } if !is_kept(turn, expiry) => {
+            Ok(_) if !is_kept(turn, expiry) => {
                 self.pulls.open = self.pulls.open.saturating_sub(1);
                 self.end_pull(key, true);
                 self.pull_more(turn);
             }
-            ComputeResult::Verified { version } => {
+            Ok(version) => {
                 let expiry = bounded_lease(turn, expiry);
                 let put = StorageOperation::Put { key, version, expiry, value };
                 self.begin_storage(turn, put, Then::PullPut { key });
             }
-            ComputeResult::Refused(_) => self.pull_again(turn, key),
+            Err(_) => self.pull_again(turn, key),
         }
     }
 

@@ -9,7 +9,8 @@ use super::holders::{holders, nearest_live};
 use super::{Past, Then, rules, seconds};
 use crate::id::{Id, Key};
 use crate::limits::{LEASE_PERIODS_MAX, SUBSTITUTES_MAX};
-use crate::machine::{ComputeResult, Metric, Seconds, StorageOperation, StorageResult, Stored};
+use crate::machine::{Metric, Seconds, StorageOperation, StorageResult, Stored};
+use crate::past::block::Verdict;
 use crate::pastry::{Pastry, eligible, is_signed};
 use crate::site::Turn;
 use crate::wire::{Body, Fetch, FetchAnswer, FetchOutcome, Place, Scope, StoreAnswer, StoreOutcome};
@@ -50,10 +51,10 @@ impl Past {
         }
     }
 
-    pub(super) fn store_verified(&mut self, turn: &mut Turn<'_>, incoming: Incoming, result: ComputeResult) {
+    pub(super) fn store_verified(&mut self, turn: &mut Turn<'_>, incoming: Incoming, result: Verdict) {
         match result {
-            ComputeResult::Refused(refusal) => answer(turn, &incoming, StoreOutcome::Refused(refusal)),
-            ComputeResult::Verified { version } => {
+            Err(refusal) => answer(turn, &incoming, StoreOutcome::Refused(refusal)),
+            Ok(version) => {
                 let put = StorageOperation::Put {
                     key: incoming.place.key,
                     version,

@@ -11,8 +11,9 @@ use super::{Answer, Past, Then, rules};
 use crate::call::Owner;
 use crate::id::{Id, Key};
 use crate::limits::{RETRY_PAUSE, SIGNED_PATIENCE, SIGNED_TRIES, STRAGGLER_WAIT};
-use crate::machine::{ComputeResult, Micros, Reply, RequestId, Seconds};
+use crate::machine::{Micros, Reply, RequestId, Seconds};
 use crate::past::block::Refusal;
+use crate::past::block::Verdict;
 use crate::pastry::{Pastry, eligible};
 use crate::site::{Due, Turn};
 use crate::wire::{Body, Fetch, FetchAnswer, FetchOutcome, Place, StoreAnswer, StoreOutcome};
@@ -37,6 +38,8 @@ pub(super) struct SignedWrite {
     value: Bytes,
     expiry: Seconds,
     replicas: BTreeMap<Id, Offered>,
+    /// As verified.
+    version: u64,
     rounds: u8,
     begun: Micros,
 }
@@ -91,6 +94,7 @@ impl Past {
             value: value.clone(),
             expiry,
             replicas: BTreeMap::new(),
+            version: 0,
             rounds: 0,
             begun: turn.now,
         };
@@ -98,10 +102,15 @@ impl Past {
         self.begin_verification(turn, key, value, Then::WriteVerified(task));
     }
 
-    pub(super) fn write_verified(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, task: u64, result: ComputeResult) {
+    pub(super) fn write_verified(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, task: u64, result: Verdict) {
         match result {
-            ComputeResult::Verified { .. } => self.offer(pastry, turn, task),
-            ComputeResult::Refused(refusal) => self.end_write(turn, task, Reply::Refused(refusal)),
+            Ok(version) => {
+                if let Some(write) = self.writes.get_mut(&task) {
+                    write.version = version;
+                }
+                self.offer(pastry, turn, task);
+            }
+            Err(refusal) => self.end_write(turn, task, Reply::Refused(refusal)),
         }
     }
 
@@ -161,7 +170,8 @@ impl Past {
         let count = |matching: fn(&Offered) -> bool| write.replicas.values().filter(|o| matching(o)).count();
         let durable = count(|o| *o == Offered::Durable);
         if durable >= quorum {
-            return self.end_write(turn, task, Reply::Stored { copies: durable });
+            let version = write.version;
+            return self.end_write(turn, task, Reply::Stored { copies: durable, version });
         }
         let awaited = count(|o| *o == Offered::Awaited);
         let unsettled = count(|o| *o == Offered::Unsettled);
@@ -265,21 +275,14 @@ impl Past {
         self.settle_read(turn, task);
     }
 
-    pub(super) fn read_verified(
-        &mut self,
-        turn: &mut Turn<'_>,
-        task: u64,
-        from: Id,
-        sent: Sent,
-        result: ComputeResult,
-    ) {
+    pub(super) fn read_verified(&mut self, turn: &mut Turn<'_>, task: u64, from: Id, sent: Sent, result: Verdict) {
         let Sent { value, expiry, is_certain } = sent;
         let Some(read) = self.reads.get_mut(&task) else { return };
         let reported = match result {
             // The version is the verified block's, not the one the replica claims.
-            ComputeResult::Verified { version } if is_certain => Reported::Has(version, value, expiry),
-            ComputeResult::Verified { version } => Reported::MayBeOld(version, value, expiry),
-            ComputeResult::Refused(_) => Reported::Unknown,
+            Ok(version) if is_certain => Reported::Has(version, value, expiry),
+            Ok(version) => Reported::MayBeOld(version, value, expiry),
+            Err(_) => Reported::Unknown,
         };
         read.replicas.insert(from, reported);
         self.settle_read(turn, task);

@@ -227,7 +227,7 @@ impl Past {
 
     fn send_digests(&mut self, pastry: &Pastry, turn: &mut Turn<'_>, segment: &Segment, end: Id, entries: &[Listed]) {
         let mut sums: BTreeMap<Id, Sum> = segment.partners.iter().map(|id| (*id, Sum::default())).collect();
-        for entry in entries.iter().filter(|entry| is_kept(turn, entry.expiry)) {
+        for entry in entries.iter().filter(|entry| is_ours_to_keep(turn, entry)) {
             let holders = holders(pastry, turn, &entry.key);
             if holders.contains(&turn.site.me) {
                 for id in holders {
@@ -485,9 +485,14 @@ impl RangeDigest {
 fn shared_with(pastry: &Pastry, turn: &Turn<'_>, partner: Id, entries: &[Listed]) -> Vec<Listed> {
     let is_shared = |entry: &&Listed| {
         let holders = holders(pastry, turn, &entry.key);
-        is_kept(turn, entry.expiry) && holders.contains(&turn.site.me) && holders.contains(&partner)
+        is_ours_to_keep(turn, entry) && holders.contains(&turn.site.me) && holders.contains(&partner)
     };
     entries.iter().filter(is_shared).copied().collect()
+}
+
+/// Whether an object of our store is one that PAST keeps copies of, still. Fragments are there too, and are no business of ours.
+fn is_ours_to_keep(turn: &Turn<'_>, entry: &Listed) -> bool {
+    entry.key.kind.is_replicated() && is_kept(turn, entry.expiry)
 }
 
 fn listing(turn: &Turn<'_>, from: Id, to: Id, entries: &[Listed], role: ListingRole) -> RangeListing {
@@ -500,7 +505,7 @@ fn listing(turn: &Turn<'_>, from: Id, to: Id, entries: &[Listed], role: ListingR
 fn offer_orphans(pastry: &Pastry, turn: &mut Turn<'_>, from: Id, to: Id, entries: &[Listed]) {
     let mut offers: BTreeMap<Id, Vec<Listed>> = BTreeMap::new();
     let host = turn.site.roster.host(turn.site.me);
-    for entry in entries.iter().filter(|entry| is_kept(turn, entry.expiry)) {
+    for entry in entries.iter().filter(|entry| is_ours_to_keep(turn, entry)) {
         let holders = holders(pastry, turn, &entry.key);
         let first = holders.iter().find(|id| !turn.site.absences.contains(**id));
         let is_ours = holders.iter().any(|id| turn.site.roster.host(*id) == host);

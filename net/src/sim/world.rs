@@ -570,6 +570,12 @@ impl<M: Machine> World<M> {
                 let delay = 20 + mix(self.seed ^ mix(op.0)) % 300;
                 self.later(delay, node, life, Occurrence::Event(Event::Compute { op, result }));
             }
+            Action::Compute { op, job: ComputeJob::Work(work) } => {
+                // A gigabyte a second, about.
+                let delay = 20 + work.bytes() as u64 / 1_000;
+                let result = ComputeResult::Worked(work.perform());
+                self.later(delay, node, life, Occurrence::Event(Event::Compute { op, result }));
+            }
             Action::Reply { request, reply } => {
                 let earlier = self.replies.insert((node, request), (self.now, reply));
                 assert!(earlier.is_none(), "a command is replied to once");

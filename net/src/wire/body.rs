@@ -4,7 +4,7 @@
 //! error; new fields are therefore optional. Objects are not in here: they are the frame's payload.
 
 use crate::id::{Id, Key, Kind, Name};
-use crate::limits::{GROUPS_PER_MESSAGE_MAX, IDS_PER_MESSAGE_MAX, KEYS_PER_MESSAGE_MAX};
+use crate::limits::{BODY_BYTES_MAX, GROUPS_PER_MESSAGE_MAX, IDS_PER_MESSAGE_MAX, KEYS_PER_MESSAGE_MAX};
 use crate::past::block::Refusal;
 use crate::wire::WireError;
 use crate::wire::group::{Anycast, AnycastAnswer, Leave, Publication, Subscribe, Subscribed, Taken};
@@ -81,6 +81,9 @@ pub enum Body {
     Anycast(Anycast, Bytes),
     /// 46: how that ended, told to whoever asked.
     AnycastAnswer(AnycastAnswer),
+    /// 48: what the layer of fragments says to itself on another node: its own CBOR body, unread here, and a fragment as the
+    /// payload.
+    Glacier(Bytes, Bytes),
 }
 
 impl Body {
@@ -120,6 +123,7 @@ impl Body {
             Body::Taken(_) => 44,
             Body::Anycast(..) => 45,
             Body::AnycastAnswer(_) => 46,
+            Body::Glacier(..) => 48,
         }
     }
 
@@ -135,7 +139,8 @@ impl Body {
             | Body::Tell(payload)
             | Body::Told(payload)
             | Body::Publication(_, payload)
-            | Body::Anycast(_, payload) => payload.clone(),
+            | Body::Anycast(_, payload)
+            | Body::Glacier(_, payload) => payload.clone(),
             _ => Bytes::new(),
         }
     }
@@ -444,6 +449,7 @@ impl Body {
             Body::Anycast(anycast, _) => {
                 anycast.visited.len() <= IDS_PER_MESSAGE_MAX && anycast.pending.len() <= IDS_PER_MESSAGE_MAX
             }
+            Body::Glacier(body, _) => body.len() <= BODY_BYTES_MAX,
             _ => true,
         };
         if within { Ok(()) } else { Err(WireError::TooMany) }

@@ -130,11 +130,11 @@ impl Header {
 }
 
 fn is_type(number: u8) -> bool {
-    matches!(number, 1..=12 | 16..=26 | 32..=33 | 40..=46)
+    matches!(number, 1..=12 | 16..=26 | 32..=33 | 40..=46 | 48)
 }
 
 fn has_payload(number: u8) -> bool {
-    matches!(number, 11 | 12 | 16 | 18 | 21 | 32 | 33 | 43 | 45)
+    matches!(number, 11 | 12 | 16 | 18 | 21 | 32 | 33 | 43 | 45 | 48)
 }
 
 fn write_body(body: &Body, head: &mut Vec<u8>) {
@@ -164,6 +164,10 @@ fn write_body(body: &Body, head: &mut Vec<u8>) {
         Body::Taken(b) => minicbor::encode(b, head),
         Body::Anycast(b, _) => minicbor::encode(b, head),
         Body::AnycastAnswer(b) => minicbor::encode(b, head),
+        Body::Glacier(b, _) => {
+            head.extend_from_slice(b);
+            Ok(())
+        }
         // Nothing to say beside the payload: the body is empty.
         Body::HopAck | Body::RangeAgreed | Body::RingDocument(_) | Body::Tell(_) | Body::Told(_) => Ok(()),
     };
@@ -204,6 +208,7 @@ fn read_body(number: u8, body: &[u8], payload: Bytes) -> Result<Body, WireError>
         44 => Body::Taken(cbor(body)?),
         45 => Body::Anycast(cbor(body)?, payload),
         46 => Body::AnycastAnswer(cbor(body)?),
+        48 => Body::Glacier(Bytes::copy_from_slice(body), payload),
         other => return Err(WireError::Type(other)),
     })
 }

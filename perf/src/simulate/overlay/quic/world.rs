@@ -284,6 +284,10 @@ impl World {
                     };
                     self.later(50, at, Occurrence::Event(Event::Compute { op, result }));
                 }
+                Action::Compute { op, job: ComputeJob::Work(work) } => {
+                    let result = ComputeResult::Worked(work.perform());
+                    self.later(50, at, Occurrence::Event(Event::Compute { op, result }));
+                }
                 Action::Reply { request, reply } => {
                     self.unanswered -= 1;
                     self.replies.insert(request, reply);
