@@ -1,7 +1,8 @@
 //! Every bound of Glacier, in one place, with the relations between them checked when this compiles.
 
 use crate::limits::FRAGMENTS_MAX;
-use net::limits::{BLOCK_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use net::limits::{BLOCK_BYTES_MAX, BODY_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use net::machine::{Micros, Seconds};
 
 /// Most objects in one aggregate.
 pub const OBJECTS_PER_AGGREGATE_MAX: usize = 4_096;
@@ -36,3 +37,100 @@ const _: () = assert!(PREFACE_BYTES + OBJECTS_PER_AGGREGATE_MAX * ENTRY_BYTES <=
 // Lengths are written in four bytes, indexes in one, and a path is as long as the tree is deep.
 const _: () = assert!(AGGREGATE_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(1 << PATH_HASHES_MAX == FRAGMENTS_MAX);
+
+// --- what one node's Glacier holds, waits for, and does at once -----------------------------------------------------
+
+/// One second of machine time.
+pub const SECOND: Micros = net::limits::SECOND;
+/// One day of machine time.
+pub const DAY: Micros = 86_400 * SECOND;
+
+/// Most keys in one message.
+pub const KEYS_PER_MESSAGE_MAX: usize = 1_000;
+/// Requests that await an answer.
+pub const CALLS_MAX: usize = 8_192;
+/// How often a request is sent before its receiver counts as silent.
+pub const CALL_TRIES: u8 = 3;
+/// How long one try waits, and how much longer for what it carries.
+pub const CALL_WAIT: Micros = 2 * SECOND;
+/// See [`CALL_WAIT`].
+pub const CALL_WAIT_PER_64_KIB: Micros = SECOND / 4;
+/// Storage operations and computations under way.
+pub const OPERATIONS_MAX: usize = 1_024;
+
+/// Period in which what a node keeps is reported to its stewards, less up to a tenth. A report goes to about two hosts an
+/// index, and is answered: with 56 fragments some 220 messages, 0.6 a minute.
+pub const ROUND: Micros = 6 * 3_600 * SECOND;
+/// When there is news that stewards should hear.
+pub const ROUND_SOON: Micros = 10 * SECOND;
+/// A host whose disk is empty again within this is listened to, and not hurried for.
+pub const EMPTIED_AGAIN: Micros = 300 * SECOND;
+/// Reports, or pages of listings, that await an answer.
+pub const REPORTS_OPEN_MAX: usize = 32;
+/// Notices of an empty disk that await an answer.
+pub const NOTICES_OPEN_MAX: usize = 32;
+
+/// Most aggregates a node is steward of.
+pub const WATCHED_MAX: usize = 1 << 20;
+/// Most keys of lists that are still coming in, over all keepers.
+pub const INCOMING_MAX: usize = 1 << 22;
+/// Most fragments known to lie with others than their holders.
+pub const STRAYS_MAX: usize = 1 << 16;
+/// A host that was not heard of for so long has lost what it had: before, nothing is built anew for it.
+pub const ABSENCE: Micros = 14 * DAY;
+/// Below so many times the fragments needed that can be had now, the memory of absent hosts does not count.
+pub const DANGER: usize = 3;
+/// How often the list of what is endangered is looked at.
+pub const TEND: Micros = 60 * SECOND;
+/// Aggregates repaired at once.
+pub const REPAIRS_OPEN_MAX: usize = 4;
+/// Bytes a second that repair may move, on the average.
+pub const REPAIR_BYTES_PER_SECOND: u64 = 8 << 20;
+
+/// Aggregates inspected at once.
+pub const INSPECTIONS_OPEN_MAX: usize = 4;
+/// Objects put back into PAST at once, of one aggregate.
+pub const RESTORES_OPEN_MAX: usize = 8;
+/// After so many hosts have lost their disks within [`AUDIT_MEMORY`], stewards look whether objects were lost with them. PAST
+/// itself mends what one host lost.
+pub const HOSTS_LOST_AUDIT: usize = 2;
+/// See [`HOSTS_LOST_AUDIT`].
+pub const AUDIT_MEMORY: Micros = DAY;
+/// How long after the last such news.
+pub const AUDIT_SOON: Micros = 20 * SECOND;
+/// For so long after such news keepers are still telling stewards what there is.
+pub const FINDING_OUT: Micros = 40 * SECOND;
+/// An inspection that could not be completed is begun again after this, and then after twice as long each time.
+pub const INSPECTION_AGAIN: Micros = 30 * SECOND;
+/// So often at most.
+pub const INSPECTION_DOUBLINGS_MAX: u8 = 6;
+/// An object whose lease had ended when it was put back has at least so long to be claimed.
+pub const RESTORED_LEASE_S: Seconds = 7 * 86_400;
+
+/// Bytes of objects that make a good aggregate.
+pub const AGGREGATE_BYTES_GOOD: usize = 1 << 20;
+/// Aggregates below this are moved into larger ones when their lease is half over, and get a short lease to begin with.
+pub const AGGREGATE_BYTES_SMALL: usize = 256 << 10;
+/// The lease of a small aggregate.
+pub const SMALL_LEASE_S: Seconds = 8 * 86_400;
+/// An aggregate of which less than this share is live, in percent, is moved when it is inspected.
+pub const LIVE_SHARE_MIN: usize = 50;
+/// A log's head is in an aggregate so long after it was stored, with everything that waits: with what coding and sending take
+/// within a minute.
+pub const FLUSH_HEADS: Micros = 20 * SECOND;
+/// Other objects wait so long for more of them.
+pub const FLUSH: Micros = 600 * SECOND;
+/// How long after an aggregate could not be written the next attempt is made.
+pub const FLUSH_AGAIN: Micros = 20 * SECOND;
+/// Most bytes of objects that wait.
+pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// Most keys remembered of objects that were written.
+pub const WRITTEN_MAX: usize = 1 << 16;
+
+const _: () = assert!(KEYS_PER_MESSAGE_MAX * 46 + 256 <= BODY_BYTES_MAX);
+const _: () = assert!(2 * 256 * (REPAIRS_OPEN_MAX + INSPECTIONS_OPEN_MAX + 1) <= CALLS_MAX);
+const _: () = assert!(ABSENCE > 4 * ROUND);
+const _: () = assert!(AGGREGATE_BYTES_GOOD <= AGGREGATE_BYTES_MAX);
+// A round begins, and lists, before it is over.
+const _: () = assert!(FINDING_OUT > AUDIT_SOON + ROUND_SOON);
+const _: () = assert!(FLUSH_HEADS + FLUSH_AGAIN < 60 * SECOND);
