@@ -82,7 +82,7 @@ impl Page {
             .filter_map(|(name, value)| Some((name.strip_prefix("queue_")?.to_owned(), value.clone())))
             .collect();
         counters.retain(|name, _| !name.starts_with("queue_"));
-        json!({
+        let mut page = json!({
             "node_id": self.node_id.to_string(),
             "organisation": self.organisation,
             "ready": overlay.ready && waiting_for.is_empty(),
@@ -103,7 +103,13 @@ impl Page {
             "drops": drops,
             "refused_peers": refused,
             "counters": counters,
-        })
+        });
+        if let (Value::Object(fields), false) = (&mut page, overlay.above.is_empty()) {
+            let glacier: Map<String, Value> =
+                overlay.above.iter().map(|(name, figure)| ((*name).to_owned(), json!(figure))).collect();
+            fields.insert("glacier".to_owned(), Value::Object(glacier));
+        }
+        page
     }
 
     fn to_html(&self) -> String {

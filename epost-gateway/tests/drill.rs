@@ -63,6 +63,22 @@ fn one_disk_of_five_loses_nothing() {
     nothing_is_left(&temporary);
 }
 
+/// C34: nine of sixteen nodes, drawn by chance, lose their disks at one blow. Replication alone loses every account there (the
+/// drill before Glacier was there read none of 169 mails back), as heads fall below their quorum.
+#[test]
+#[ignore = "slow: sixteen processes, some three minutes"]
+fn claim_34_nine_of_sixteen_nodes_are_wiped_and_all_mail_and_folders_are_read() {
+    let (temporary, seed) = (scratch("drill"), seed().to_string());
+    let output = drill(&temporary, &["--kill", "60%", "--json", "--seed", &seed]).output().expect("epost starts");
+    let told = said(&output);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON on standard output");
+    println!("seed {seed}: {told}");
+    assert_eq!(report["killed"].as_array().map(Vec::len), Some(9));
+    assert_eq!(output.status.code(), Some(0), "seed {seed}:\n{told}");
+    assert_eq!(report["is_as_before"], true, "seed {seed}: {report:#}");
+    nothing_is_left(&temporary);
+}
+
 /// Ctrl-C in the middle of it: every process ends, the folder goes, and the exit code says so.
 #[test]
 fn an_interrupted_drill_leaves_nothing() {

@@ -49,7 +49,11 @@ pub async fn status(folder: &Path, as_json: bool) -> Result<Report, StatusError>
     let nodes: Vec<NodeStatus> = nodes.into_iter().map(|(_, node)| node).collect();
     let is_healthy = nodes.iter().all(NodeStatus::is_ready);
     Ok(Report {
-        text: if as_json { as_json_text(&nodes) } else { as_table(&nodes) + &store_figures(&nodes) },
+        text: if as_json {
+            as_json_text(&nodes)
+        } else {
+            as_table(&nodes) + &glacier_words(&nodes) + &store_figures(&nodes)
+        },
         is_healthy,
     })
 }
@@ -132,6 +136,28 @@ fn as_table(nodes: &[NodeStatus]) -> String {
     table::render(&headings, &nodes.iter().map(row).collect::<Vec<_>>())
 }
 
+/// What Glacier is worth on this ring today, computed by a node that answered, and what it has yet to do, over all of them.
+fn glacier_words(nodes: &[NodeStatus]) -> String {
+    let of = |node: &NodeStatus, name: &str| node.figure(&format!("/glacier/{name}"));
+    let sum = |name: &str| nodes.iter().filter_map(|node| of(node, name)).fold(0, u64::saturating_add);
+    let Some(teller) = nodes.iter().find(|node| of(node, "total").is_some()) else { return String::new() };
+    let figure = |name: &str| of(teller, name).unwrap_or(0);
+    format!(
+        "\nglacier: any {} of {} fragments give an object back; {} hosts, of which any {} may be lost at once\n\
+         \x20        if 60 % of them fail at once, drawn by chance, at most {} in 10^9 objects are lost\n\
+         \x20        exposed {}, to repair {}, to look through {}, put back {}\n",
+        figure("needed"),
+        figure("total"),
+        figure("hosts"),
+        figure("hosts_that_may_be_lost"),
+        figure("lost_in_a_billion"),
+        table::bytes(sum("exposed_bytes")),
+        sum("to_repair"),
+        sum("to_restore"),
+        sum("restored"),
+    )
+}
+
 /// The numbers of the stores of those nodes that answered, without those that are 0 everywhere, unless they would tell of
 /// damage.
 fn store_figures(nodes: &[NodeStatus]) -> String {
@@ -179,6 +205,7 @@ mod tests {
             "ready": true, "node_id": "00", "peers_connected": 4,
             "ring": {"epoch": 6, "members": 5, "leaf_set": ["a", "b", "c", "d"]},
             "engine": {"objects": 12, "live_bytes": 2048, "leases": 12},
+            "glacier": {"needed": 1, "total": 5, "hosts": 5, "hosts_that_may_be_lost": 3, "exposed_bytes": 2048},
             "queues": {"events": 1, "commands": 2}, "drops": {"full": 3, "late": 4}, "refused_peers": {},
         });
         let nodes = [
@@ -196,6 +223,9 @@ mod tests {
         assert_eq!(lines[2][..4], ["node2", "joining", "-", "-"]);
         assert_eq!(lines[3][..3], ["node3", "no answer in 3 s", "-"]);
         assert_eq!(lines[4][..2], ["node4", "waits for accounts"]);
+        let words = glacier_words(&nodes);
+        assert!(words.contains("any 1 of 5 fragments") && words.contains("any 3 may be lost"), "{words}");
+        assert!(words.contains("exposed 2.0 KiB") && glacier_words(&nodes[1..]).is_empty(), "{words}");
         let below = store_figures(&nodes);
         assert!(below.lines().any(|line| line.starts_with("  live records ") && line.ends_with(" 2.0 KiB")), "{below}");
         assert!(store_figures(&nodes[1..]).is_empty());
