@@ -267,6 +267,29 @@ fn claim_37_fragments_stay_through_a_month_of_churn() {
     through_churn(370, 500, 30, 100, 270_000);
 }
 
+/// Hosts that are full or away have substitutes; where there are too few of those, what was stored stays exposed, and the
+/// operator is told.
+#[test]
+fn what_too_few_keep_stays_exposed() {
+    let mut ring = Ring::new(43, 60);
+    let nodes = shuffled(&mut ring);
+    nodes[..6].iter().for_each(|node| ring.world.store_mut(*node).is_full = true);
+    nodes[6..12].iter().for_each(|node| ring.world.kill(*node));
+    ring.write(40, 2_000, 90 * DAY);
+    let placed = ring.fragments(|node| ring.world.is_alive(node));
+    assert!(placed.values().all(|indices| indices.len() >= 50), "with 48 hosts that keep anything");
+    ring.world.nodes().for_each(|node| ring.world.store_mut(node).is_full = true);
+    let value = ring.dice.bytes(2_000);
+    let (key, expiry) = (Key::of(Kind::Content, &value), (ring.world.now() + 90 * DAY) / SECOND);
+    ring.world.ask(nodes[20], Command::Insert { key, value, expiry });
+    ring.world.run_for(HOUR);
+    assert_eq!(ring.sum(|status| status.exposed_bytes), 2_000);
+    // There is room again: what waited is written.
+    ring.world.nodes().for_each(|node| ring.world.store_mut(node).is_full = false);
+    ring.world.run_for(10 * MINUTE);
+    assert_eq!(ring.sum(|status| status.exposed_bytes), 0);
+}
+
 /// Bytes that are no messages are counted and dropped.
 #[test]
 fn nonsense_is_passed_over() {

@@ -2,17 +2,17 @@
 //!
 //! Every object that PAST has stored for this node waits here, whole, until it is written: its replicas cover the wait. A
 //! log's head sets the clock: twenty seconds later all that waits is packed, so that a head and the records behind it are in
-//! one aggregate and within a minute where 60 % of the network cannot take them. Without a head, objects wait for more of
+//! one aggregate, or in two that follow each other, and within a minute where 60 % of the network cannot take them. Without a head, objects wait for more of
 //! them, up to ten minutes or a good aggregate's size.
 //!
 //! An aggregate counts as written when as many of its fragments are durable as repair would leave it with; a fragment
-//! whose holder does not answer goes to the next in its place. Fewer, and all of it waits again. What waits, and what is
+//! whose holder does not answer, or has no room, goes to the next in its place. Fewer, and all of it waits again. What waits, and what is
 //! being written, is *exposed*, and the operator sees how many bytes that is. A process that ends with objects waiting leaves
 //! them to their replicas until their owner stores or extends them through a node again.
 
 use super::aggregate::{Entry, is_aggregated, pack, packed_bytes};
 use super::limits::{
-    AGGREGATE_BYTES_GOOD, AGGREGATE_BYTES_MAX, AGGREGATE_BYTES_SMALL, DANGER, FLUSH, FLUSH_AGAIN, FLUSH_HEADS,
+    AGGREGATE_BYTES_GOOD, AGGREGATE_BYTES_MAX, AGGREGATE_BYTES_SMALL, FLUSH, FLUSH_AGAIN, FLUSH_HEADS,
     OBJECTS_PER_AGGREGATE_MAX, PENDING_BYTES_MAX, SMALL_LEASE_S, WRITTEN_MAX,
 };
 use super::name::AggregateName;
@@ -23,7 +23,8 @@ use super::work::Split;
 use bytes::Bytes;
 use net::id::Key;
 use net::machine::{Metric, OpId, Seconds};
-use std::collections::{BTreeMap, VecDeque};
+use net::roster::Host;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -36,6 +37,8 @@ enum Stage {
         durable: usize,
         unplaced: Vec<u8>,
         is_second: bool,
+        /// Hosts that took theirs not.
+        unwilling: BTreeSet<Host>,
     },
 }
 
@@ -141,7 +144,15 @@ impl Aggregation {
             Some((name, fragments)) => {
                 let unplaced = (0..name.total()).collect();
                 let open = BTreeMap::new();
-                writing.stage = Stage::Placing { name, fragments, open, durable: 0, unplaced, is_second: false };
+                writing.stage = Stage::Placing {
+                    name,
+                    fragments,
+                    open,
+                    durable: 0,
+                    unplaced,
+                    is_second: false,
+                    unwilling: BTreeSet::new(),
+                };
                 self.place(turn);
             }
             None => self.wait_again(turn),
@@ -152,8 +163,8 @@ impl Aggregation {
     /// Sends the fragments that have no place yet to their holders; the second time, to the next of those who are away.
     fn place(&mut self, turn: &mut Turn<'_>) {
         let Some(Writing { expiry, stage, .. }) = &mut self.writing else { return };
-        let Stage::Placing { name, fragments, open, unplaced, is_second, .. } = stage else { return };
-        let is_away = |host| *is_second && turn.site.is_silent(host);
+        let Stage::Placing { name, fragments, open, unplaced, is_second, unwilling, .. } = stage else { return };
+        let is_away = |host| *is_second && (turn.site.is_silent(host) || unwilling.contains(&host));
         let holders = turn.site.placement.holders(name, &is_away);
         for index in std::mem::take(unplaced) {
             let keeper = holders.get(usize::from(index)).and_then(|id| turn.site.first_of(*id));
@@ -171,13 +182,18 @@ impl Aggregation {
 
     /// An answer, or silence. False if the call was not of an aggregation.
     pub(super) fn answered(&mut self, turn: &mut Turn<'_>, request: u64, heard: &Heard) -> bool {
-        let Some(Writing { stage: Stage::Placing { open, durable, unplaced, .. }, .. }) = &mut self.writing else {
+        let Some(Writing { stage: Stage::Placing { open, durable, unplaced, unwilling, .. }, .. }) = &mut self.writing
+        else {
             return false;
         };
         let Some(index) = open.remove(&request) else { return false };
         match heard {
             Heard::Answer(_, Said::Kept { outcome: Outcome::Durable }, _) => *durable += 1,
-            _ => unplaced.push(index),
+            Heard::Answer(from, ..) => {
+                unplaced.push(index);
+                unwilling.extend(turn.site.roster.host(*from));
+            }
+            Heard::Silence => unplaced.push(index),
         }
         self.settle(turn);
         true
@@ -195,8 +211,7 @@ impl Aggregation {
         if !unplaced.is_empty() && !std::mem::replace(is_second, true) {
             return self.place(turn);
         }
-        let enough = usize::from(threshold(turn.site, name)).min(DANGER * usize::from(name.needed()));
-        if *durable < enough {
+        if *durable < usize::from(threshold(turn.site, name)) {
             return self.wait_again(turn);
         }
         let Some(writing) = self.writing.take() else { return };
