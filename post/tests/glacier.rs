@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
+use erasure::glacier::aggregate::unpack;
+use erasure::glacier::{AggregateName, Coder};
 use net::id::{Key, Kind};
 use net::limits::SECOND;
 use net::machine::{Command, Machine, Micros, Reply};
@@ -12,6 +14,7 @@ use net::past::block::encode_signed;
 use net::ring::Parameters;
 use net::sim::{Dice, Founding, NodeIndex, Weather, World};
 use post::stack::Stack;
+use std::collections::{BTreeMap, BTreeSet};
 
 const MINUTE: Micros = 60 * SECOND;
 
@@ -176,6 +179,66 @@ fn claim_33_a_ring_survives_the_loss_of_sixty_percent() {
 #[ignore = "slow: 250 whole nodes"]
 fn claim_33_a_large_ring_survives_the_loss_of_sixty_percent() {
     survives(0x33, 250, 900, 100);
+}
+
+/// The objects that can be made of the fragments whose leases last, by joining them: no node is asked.
+fn in_fragments(world: &World<Stack>) -> BTreeSet<Key> {
+    let now = world.now() / SECOND;
+    let mut fragments: BTreeMap<AggregateName, BTreeMap<u8, Bytes>> = BTreeMap::new();
+    for node in world.nodes() {
+        for (key, stored) in world.store(node).iter().filter(|(_, stored)| stored.expiry > now) {
+            if let Some((name, index)) = AggregateName::of_key(key) {
+                fragments.entry(name).or_default().insert(index, stored.value.clone());
+            }
+        }
+    }
+    let mut coder = Coder::new();
+    let mut found = BTreeSet::new();
+    for (name, values) in fragments {
+        let values: Vec<Bytes> = values.into_values().collect();
+        let Ok(payload) = coder.join(name, &values) else { continue };
+        found.extend(unpack(&payload).expect("an aggregate").into_iter().map(|entry| entry.key));
+    }
+    found
+}
+
+/// Owners extend leases in PAST and know nothing of aggregates. What they extend stays in fragments, moved into other aggregates
+/// as the small first ones end; what they do not goes; and what stays survives a disaster later on.
+#[test]
+fn fragments_hold_what_is_extended_and_nothing_else_in_the_long_run() {
+    let (seed, hosts) = (45, 24);
+    println!("seed {seed}, {hosts} hosts");
+    let parameters = Parameters { lease_s: 86_400, grace_s: 10_800, ..Parameters::DEFAULT };
+    let founding = Founding::new(seed, hosts, parameters);
+    let mut dice = Dice::new(seed);
+    let mut world = stacks(&founding, seed);
+    world.run_for(2 * MINUTE);
+    let mut keys = Vec::new();
+    for number in 0..60 {
+        let value = dice.bytes(1_500);
+        let key = Key::of(Kind::Content, &value);
+        let expiry = world.now() / SECOND + 86_400;
+        let reply = world.ask(number % hosts, Command::Insert { key, value: value.clone(), expiry });
+        assert!(matches!(reply, Some(Reply::Stored { .. })), "{reply:?}");
+        keys.push((key, value));
+    }
+    world.run_for(11 * MINUTE);
+    assert_eq!(in_fragments(&world), keys.iter().map(|(key, _)| *key).collect());
+    let extended: Vec<Key> = keys[..30].iter().map(|(key, _)| *key).collect();
+    for _ in 0..12 {
+        let expiry = world.now() / SECOND + 86_400;
+        let reply = world.ask(3, Command::Refresh { keys: extended.clone(), expiry });
+        assert!(matches!(reply, Some(Reply::Refreshed { known: 30 })), "{reply:?}");
+        world.run_for(6 * 60 * MINUTE);
+        let held = in_fragments(&world);
+        assert!(extended.iter().all(|key| held.contains(key)), "what is extended is never without fragments");
+    }
+    assert_eq!(in_fragments(&world), extended.iter().copied().collect(), "the others have gone");
+    let ids: Vec<_> = founding.roster.ids().collect();
+    strike(&mut world, &mut dice, |node| Stack::new(founding.node(ids[node], seed ^ 1, Vec::new())));
+    world.run_for(6 * MINUTE);
+    let objects = Objects { content: keys[..30].to_vec(), heads: Vec::new() };
+    assert_eq!(lost(&mut world, &mut dice, &objects), (0, 0));
 }
 
 /// The control: with three copies and nothing else a fifth is lost.
