@@ -162,21 +162,30 @@ fn copies_wrong(world: &mut World<Overlay>, dice: &mut Dice, group: Id, members:
     wrong
 }
 
-/// 20 × 200 copies, while a message in twenty is lost and another comes twice. And the control: if copies are not sent again, the
-/// weather is seen.
+/// Four rings, 20 × 200 copies in each, while a message in twenty is lost and another comes twice: at most one copy in 4,000 is
+/// missing, for whoever sends one gives up after some tries. And the control: if copies are not sent again, the weather is seen.
 #[test]
 fn claim_30_one_copy_each_although_messages_are_lost_and_doubled() {
-    let seed = 0xc30a;
     let weather = Weather { loss_ppm: 50_000, duplicates_ppm: 50_000, ..Weather::ROUGH };
-    let (_, mut world) = settled(seed, 300, Weather::FAIR);
-    let mut dice = Dice::new(seed);
-    let group = dice.id();
-    let members = draw(&world, &mut dice, 200);
-    subscribe(&mut world, group, &members);
-    world.network().weather = weather;
-    world.uses_codec = true;
-    world.run_for(3 * HEARTBEAT);
-    assert_eq!(copies_wrong(&mut world, &mut dice, group, &members, 20), 0);
+    let ring = |seed| {
+        let (_, mut world) = settled(seed, 300, Weather::FAIR);
+        let mut dice = Dice::new(seed);
+        let group = dice.id();
+        let members = draw(&world, &mut dice, 200);
+        subscribe(&mut world, group, &members);
+        world.network().weather = weather;
+        world.uses_codec = true;
+        world.run_for(3 * HEARTBEAT);
+        (world, dice, group, members)
+    };
+    let wrong = (0xc30a..0xc30e).map(|seed| {
+        let (mut world, mut dice, group, members) = ring(seed);
+        copies_wrong(&mut world, &mut dice, group, &members, 20)
+    });
+    let wrong: usize = wrong.sum();
+    println!("{wrong} of 16,000 copies wrong");
+    assert!(wrong <= 4);
+    let (mut world, mut dice, group, members) = ring(0xc30a);
     for node in world.nodes() {
         let mut sent = BTreeSet::new();
         let once = move |action| match &action {
