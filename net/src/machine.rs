@@ -244,6 +244,11 @@ pub enum StorageOperation {
         /// Keys with their new expiry.
         leases: Vec<(Key, Seconds)>,
     },
+    /// Remove an immutable object before its lease ends: somebody else has it durably, or nobody wants it any more.
+    Remove {
+        /// Which one; of a mutable kind none is removed.
+        key: Key,
+    },
     /// List keys in ring order, clockwise from `from` to `to` inclusive (the whole ring if `to` is `from - 1`).
     Scan {
         /// First placement id.
@@ -296,6 +301,8 @@ pub enum StorageResult {
         /// Keys that exist on this node.
         known: usize,
     },
+    /// Remove: durable; whether there was something to remove.
+    Removed(bool),
     /// Scan: entries in ring order; fewer than `limit` means the end was reached.
     Listed(Vec<Listed>),
     /// The store is full or read-only, or the device failed: nothing was changed.

@@ -191,6 +191,8 @@ fn request(operation: StorageOperation) -> Request {
         StorageOperation::Touch { leases } => {
             Request::TouchMany { leases: leases.iter().map(|(key, expiry)| (engine_key(key), *expiry)).collect() }
         }
+        // Immutable objects have version 0, mutable ones never.
+        StorageOperation::Remove { key } => Request::RemoveIfOlder { key: engine_key(&key), version: 1 },
         StorageOperation::Scan { from, to, after, limit } => {
             Request::Scan { from: from.0, to: to.0, after: after.as_ref().map(engine_key), limit }
         }
@@ -211,12 +213,11 @@ fn outcome(response: Response) -> StorageResult {
         Response::Listed(entries) => {
             entries.iter().map(listed).collect::<Option<Vec<_>>>().map_or(StorageResult::Failed, StorageResult::Listed)
         }
+        Response::Removed(was_here) => StorageResult::Removed(was_here),
         // Answers to requests that machines do not make.
-        Response::Removed(_)
-        | Response::Swept { .. }
-        | Response::Confirmed
-        | Response::Digest { .. }
-        | Response::Scrubbed { .. } => StorageResult::Failed,
+        Response::Swept { .. } | Response::Confirmed | Response::Digest { .. } | Response::Scrubbed { .. } => {
+            StorageResult::Failed
+        }
     }
 }
 

@@ -31,6 +31,7 @@ impl MemoryStore {
                 }
                 StorageResult::Touched { known }
             }
+            StorageOperation::Remove { key } => StorageResult::Removed(!key.kind.is_mutable() && self.lose(&key)),
             StorageOperation::Scan { from, to, after, limit } => {
                 StorageResult::Listed(self.scan(from, to, after, limit))
             }
@@ -63,7 +64,7 @@ impl MemoryStore {
         self.objects.iter()
     }
 
-    /// Loses an object, as a damaged disk does.
+    /// Loses an object, as a damaged disk does; returns whether it was there.
     pub fn lose(&mut self, key: &Key) -> bool {
         let lost = self.objects.remove(key);
         self.used_bytes -= lost.as_ref().map_or(0, |object| object.value.len() as u64);

@@ -200,6 +200,15 @@ fn storage_operations_mean_to_the_engine_what_they_mean_to_the_machine() {
     let rest = StorageOperation::Scan { from: Id([0; 20]), to: Id([0xff; 20]), after: Some(keys[0].0), limit: 10 };
     let StorageResult::Listed(listed) = bench.store(13, rest) else { panic!() };
     assert_eq!(listed.iter().map(|l| l.key).collect::<Vec<_>>(), [keys[1].0]);
+
+    for (op, key, was_here) in [(14, key, true), (15, key, false), (16, head, false)] {
+        assert_eq!(bench.store(op, StorageOperation::Remove { key }), StorageResult::Removed(was_here));
+    }
+    assert_eq!(bench.store(17, StorageOperation::Get { key }), StorageResult::Got(None));
+    assert_eq!(
+        bench.store(18, StorageOperation::Get { key: head }),
+        StorageResult::Got(Some(Stored { version: 7, expiry: far + 50, value: new }))
+    );
     bench.stop();
 }
 
