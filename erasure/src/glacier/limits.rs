@@ -74,8 +74,9 @@ pub const NOTICES_OPEN_MAX: usize = 32;
 pub const WATCHED_MAX: usize = 1 << 20;
 /// Most keys of lists that are still coming in, over all keepers.
 pub const INCOMING_MAX: usize = 1 << 22;
-/// Most fragments known to lie with others than their holders.
-pub const STRAYS_MAX: usize = 1 << 16;
+/// Most fragments known to lie with others than their holders: there are many only while a newer ring document's places are being
+/// taken.
+pub const STRAYS_MAX: usize = 1 << 20;
 /// A host that was not heard of for so long has lost what it had: before, nothing is built anew for it.
 pub const ABSENCE: Micros = 14 * DAY;
 /// Below so many times the fragments needed that can be had now, the memory of absent hosts does not count.
@@ -86,6 +87,15 @@ pub const TEND: Micros = 60 * SECOND;
 pub const REPAIRS_OPEN_MAX: usize = 4;
 /// Bytes a second that repair may move, on the average.
 pub const REPAIR_BYTES_PER_SECOND: u64 = 8 << 20;
+
+/// Fragments of a node's disk that are looked through at once for those that are another's to hold.
+pub const HANDING_PAGE: usize = 64;
+/// And how long it does something else then.
+pub const HANDING_PAUSE: Micros = SECOND / 20;
+/// Fragments handed over at once.
+pub const HANDINGS_OPEN_MAX: usize = 4;
+/// Bytes a second that are handed over, on the average.
+pub const HANDING_BYTES_PER_SECOND: u64 = 8 << 20;
 
 /// Aggregates inspected at once.
 pub const INSPECTIONS_OPEN_MAX: usize = 4;

@@ -8,6 +8,7 @@
 
 use super::aggregate::Entry;
 use super::aggregation::Aggregation;
+use super::handing::Handings;
 use super::inspection::Inspections;
 use super::keeper::Keeper;
 use super::limits::{
@@ -53,6 +54,9 @@ pub struct GlacierStatus {
     pub repaired: u64,
     /// See [`GlacierStatus::repaired`].
     pub repair_bytes: u64,
+    /// Fragments that their holders have received from here since the process started: they had lain here in their absence, or until a
+    /// newer ring document.
+    pub handed_over: u64,
     /// Aggregates that are yet to be looked through for objects that PAST has lost; and one more while it is being found out
     /// which those are.
     pub to_restore: u64,
@@ -85,6 +89,7 @@ impl GlacierStatus {
             ("to_repair", self.to_repair),
             ("repaired", self.repaired),
             ("repair_bytes", self.repair_bytes),
+            ("handed_over", self.handed_over),
             ("to_restore", self.to_restore),
             ("restored", self.restored),
             ("needed", self.needed),
@@ -114,6 +119,7 @@ struct Parts {
     repairs: Repairs,
     inspections: Inspections,
     aggregation: Aggregation,
+    handings: Handings,
     /// Our disk is being looked at, whether it is empty.
     first_look: Option<OpId>,
     /// Hosts yet to be told that it was.
@@ -166,6 +172,7 @@ impl Glacier {
             repaired: self.parts.repairs.placed,
             repair_bytes: self.parts.repairs.moved_bytes,
             to_restore: self.parts.inspections.audits() as u64 + u64::from(self.parts.is_finding_out(now)),
+            handed_over: self.parts.handings.handed,
             restored: self.parts.inspections.restored,
             needed: profile.needed.into(),
             total: profile.total.into(),
@@ -352,7 +359,9 @@ impl Parts {
             Due::Round => {
                 self.steward.forget_what_is_others(turn.site);
                 self.rounds.begin(turn);
+                self.handings.begin(turn);
             }
+            Due::Hand => self.handings.go_on(turn),
             Due::Flush => self.aggregation.flush(turn),
             Due::Audit => {
                 let all: Vec<AggregateName> = self.steward.watched.keys().copied().collect();
@@ -378,6 +387,7 @@ impl Parts {
         }
         let is_theirs = self.keeper.stored(turn, op, result)
             || self.rounds.stored(turn, op, result)
+            || self.handings.stored(turn, op, result)
             || self.inspections.stored(turn, &mut self.steward, op, result);
         if !is_theirs {
             turn.count(Metric::Unexpected);
@@ -400,6 +410,7 @@ impl Parts {
         }
         let is_theirs = self.rounds.answered(turn, request, heard)
             || self.aggregation.answered(turn, request, heard)
+            || self.handings.answered(turn, request, heard)
             || self.repairs.answered(turn, &mut self.steward, request, heard)
             || self.inspections.answered(turn, &mut self.steward, request, heard);
         debug_assert!(is_theirs || matches!(heard, Heard::Silence), "every call is somebody's");

@@ -36,6 +36,8 @@ pub(super) enum Due {
     Flush,
     /// All aggregates are to be inspected, for hosts have lost what they had.
     Audit,
+    /// Fragments that are another's to hold are to be brought to him.
+    Hand,
 }
 
 #[derive(Debug)]
