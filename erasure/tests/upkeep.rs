@@ -360,6 +360,38 @@ fn what_was_written_in_an_absence_comes_home() {
     assert_eq!(ring.repaired(), 0);
 }
 
+/// The operator sees how much there is to repair, how fast it goes, and when it is done.
+#[test]
+fn the_ledger_says_when_repair_will_be_through() {
+    let mut ring = Ring::new(47, 12);
+    for _ in 0..20 {
+        ring.write(12, 3_000, 90 * DAY);
+    }
+    for node in [3, 7] {
+        ring.world.kill(node);
+        ring.world.wipe(node);
+        ring.start(node);
+    }
+    let start = ring.world.now();
+    let (mut deficits, mut said) = (Vec::new(), Vec::new());
+    for _ in 0..3_000 {
+        ring.world.run_for(SECOND / 5);
+        let now = ring.world.now();
+        deficits.push((now, ring.sum(|status| status.to_repair)));
+        let status = ring.world.machine(0).expect("it is alive").glacier.status(now);
+        said.extend(status.repair_seconds_to_go.filter(|_| status.to_repair > 0).map(|to_go| (now, to_go, status)));
+    }
+    assert!(deficits.iter().any(|(_, deficit)| *deficit > 100), "there is much to repair");
+    let through = ring.world.machine(0).expect("it is alive");
+    assert_eq!(through.glacier.status(ring.world.now()).repair_seconds_to_go, Some(0));
+    println!("{} of its estimates, first {:?}", said.len(), said.first());
+    assert!(!said.is_empty());
+    for (now, to_go, status) in said {
+        let took = ((now - start) / SECOND + 1).max(60);
+        assert!(to_go >= 1 && to_go <= status.to_repair * took, "{to_go} s for {status:?}");
+    }
+}
+
 /// Hosts that are full or away have substitutes; where there are too few of those, what was stored stays exposed, and the
 /// operator is told.
 #[test]

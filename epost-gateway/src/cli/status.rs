@@ -145,7 +145,7 @@ fn glacier_words(nodes: &[NodeStatus]) -> String {
     format!(
         "\nglacier: any {} of {} fragments give an object back; {} hosts, of which any {} may be lost at once\n\
          \x20        if 60 % of them fail at once, drawn by chance, at most {} in 10^9 objects are lost\n\
-         \x20        exposed {}, to repair {}, to look through {}, put back {}\n",
+         \x20        exposed {}, to repair {}, to look through {}, put back {}\n{}{}",
         figure("needed"),
         figure("total"),
         figure("hosts"),
@@ -155,7 +155,26 @@ fn glacier_words(nodes: &[NodeStatus]) -> String {
         sum("to_repair"),
         sum("to_restore"),
         sum("restored"),
+        ledger_words(nodes, "repair"),
+        ledger_words(nodes, "restore"),
     )
+}
+
+/// How fast the nodes repair, or restore, and how long the slowest has to go; nothing if there is nothing to do.
+fn ledger_words(nodes: &[NodeStatus], what: &str) -> String {
+    let figure = |node: &NodeStatus, name: String| node.figure(&format!("/glacier/{name}"));
+    let busy: Vec<&NodeStatus> =
+        nodes.iter().filter(|node| figure(node, format!("to_{what}")).is_some_and(|count| count > 0)).collect();
+    if busy.is_empty() {
+        return String::new();
+    }
+    let an_hour = busy.iter().filter_map(|node| figure(node, format!("{what}s_an_hour"))).fold(0, u64::saturating_add);
+    let to_go: Option<Vec<u64>> = busy.iter().map(|node| figure(node, format!("{what}_seconds_to_go"))).collect();
+    let rest = match to_go.and_then(|to_go| to_go.into_iter().max()) {
+        Some(seconds) => format!("through in about {}", table::duration(seconds)),
+        None => "no telling when it will be through".to_owned(),
+    };
+    format!("         {what}: {an_hour} aggregates an hour, {rest}\n")
 }
 
 /// The numbers of the stores of those nodes that answered, without those that are 0 everywhere, unless they would tell of
@@ -226,6 +245,13 @@ mod tests {
         let words = glacier_words(&nodes);
         assert!(words.contains("any 1 of 5 fragments") && words.contains("any 3 may be lost"), "{words}");
         assert!(words.contains("exposed 2.0 KiB") && glacier_words(&nodes[1..]).is_empty(), "{words}");
+        let behind = json!({"glacier": {"to_repair": 7, "repairs_an_hour": 14, "repair_seconds_to_go": 1_800}});
+        let stuck = json!({"glacier": {"to_repair": 1, "repairs_an_hour": 0}});
+        assert_eq!(ledger_words(&nodes, "repair"), "");
+        let behind = [node(1, Ok(behind)), node(2, Ok(stuck))];
+        let words = ledger_words(&behind[..1], "repair");
+        assert!(words.ends_with("repair: 14 aggregates an hour, through in about 30 min\n"), "{words}");
+        assert!(ledger_words(&behind, "repair").contains("no telling"));
         let below = store_figures(&nodes);
         assert!(below.lines().any(|line| line.starts_with("  live records ") && line.ends_with(" 2.0 KiB")), "{below}");
         assert!(store_figures(&nodes[1..]).is_empty());

@@ -30,6 +30,16 @@ pub fn count(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
+/// A time for a person, to the unit that matters.
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds.div_ceil(60)),
+        7_200..172_800 => format!("{} h", seconds.div_ceil(3_600)),
+        _ => format!("{} days", seconds.div_ceil(86_400)),
+    }
+}
+
 /// A count of bytes for a person.
 pub fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -57,6 +67,8 @@ mod tests {
     #[test]
     fn counts() {
         assert_eq!([0, 1, 2].map(|number| count(number, "node")), ["0 nodes", "1 node", "2 nodes"]);
+        let said = [0, 119, 120, 121, 7_199, 7_201, 172_800].map(duration);
+        assert_eq!(said, ["0 s", "119 s", "2 min", "3 min", "120 min", "3 h", "2 days"]);
     }
 
     #[test]

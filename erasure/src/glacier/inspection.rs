@@ -21,6 +21,7 @@
 use super::aggregate::{Entry, Listed, directory, unpack};
 use super::fragment::verify;
 use super::gathering::{Gathering, Progress};
+use super::ledger::Ledger;
 use super::limits::{
     AGGREGATE_BYTES_SMALL, AUDIT_SOON, INSPECTION_AGAIN, INSPECTION_DOUBLINGS_MAX, INSPECTIONS_OPEN_MAX,
     KEYS_PER_MESSAGE_MAX, LIVE_SHARE_MIN, RESTORED_LEASE_S, RESTORES_OPEN_MAX,
@@ -87,6 +88,8 @@ pub(super) struct Inspections {
     extending: BTreeMap<u64, Id>,
     /// Objects put back into PAST since the process started.
     pub(super) restored: u64,
+    /// Aggregates of which all is in PAST again, or always was.
+    pub(super) ledger: Ledger,
 }
 
 impl Inspections {
@@ -140,6 +143,7 @@ impl Inspections {
                 Inspection { name, is_audit, tries, listed: Vec::new(), entries: None, found: None, stage },
             );
         }
+        self.ledger.is_open(turn.now, self.audits());
         if self.audits() > 0 {
             turn.due_by(INSPECTION_AGAIN, Due::Tend);
         }
@@ -297,8 +301,7 @@ impl Inspections {
                     if *has_failed {
                         self.fail(turn, task);
                     } else {
-                        self.open.remove(&task);
-                        turn.due_by(0, Due::Tend);
+                        self.is_over(turn, task);
                     }
                 }
             }
@@ -351,8 +354,7 @@ impl Inspections {
             return;
         }
         let name = it.name;
-        self.open.remove(&task);
-        turn.due_by(0, Due::Tend);
+        self.is_over(turn, task);
         if let Some(watched) = steward.watched.get_mut(&name)
             && latest > watched.expiry
             && !watched.is_moved
@@ -365,6 +367,13 @@ impl Inspections {
                 }
             }
         }
+    }
+
+    /// This inspection has found, or done, all there was.
+    fn is_over(&mut self, turn: &mut Turn<'_>, task: u64) {
+        let it = self.open.remove(&task);
+        self.ledger.settle(turn.now, it.map_or(0, |it| it.is_audit.into()));
+        turn.due_by(0, Due::Tend);
     }
 
     /// Sends extensions, a message a keeper at a time.

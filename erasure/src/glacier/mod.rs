@@ -18,7 +18,7 @@
 //! suffice (`profile`), and each fragment proves what it is (`fragment`, `merkle`, `name`). Where they lie follows from the
 //! name and the ring document (`placement`); how likely they survive is counted in `survival`. A `keeper` has them on its disk and reports in `rounds` to the
 //! `steward`, who has what is missing made anew (`repair`, over `gathering`) and looks what of an aggregate lives in PAST
-//! (`inspection`); it brings fragments that are another's to hold to him (`handing`). `node` is all of that for one node, `site` what its parts share, `wire` what nodes say to each other,
+//! (`inspection`); it brings fragments that are another's to hold to him (`handing`). `ledger` is how fast it goes. `node` is all of that for one node, `site` what its parts share, `wire` what nodes say to each other,
 //! `work` what takes longer than a message may.
 //!
 //! No object is looked up through an index of aggregates, and aggregates do not link to each other: a steward finds
@@ -32,6 +32,7 @@ mod gathering;
 mod handing;
 mod inspection;
 mod keeper;
+mod ledger;
 pub mod limits;
 mod merkle;
 pub mod name;

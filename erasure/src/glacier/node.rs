@@ -54,6 +54,10 @@ pub struct GlacierStatus {
     pub repaired: u64,
     /// See [`GlacierStatus::repaired`].
     pub repair_bytes: u64,
+    /// Aggregates repaired in an hour, as it went in the last one, or since there was something to repair.
+    pub repairs_an_hour: u64,
+    /// How long `to_repair` takes at that; none if nothing was repaired in that time.
+    pub repair_seconds_to_go: Option<u64>,
     /// Fragments that their holders have received from here since the process started: they had lain here in their absence, or until a
     /// newer ring document.
     pub handed_over: u64,
@@ -62,6 +66,10 @@ pub struct GlacierStatus {
     pub to_restore: u64,
     /// Objects put back into PAST since the process started.
     pub restored: u64,
+    /// Aggregates looked through in an hour, and how long `to_restore` takes at that, as in repair.
+    pub restores_an_hour: u64,
+    /// See [`GlacierStatus::restores_an_hour`].
+    pub restore_seconds_to_go: Option<u64>,
     /// Fragments that suffice, fragments made, and with how many left they are repaired, as this ring writes today.
     pub needed: u64,
     /// See [`GlacierStatus::needed`].
@@ -77,10 +85,10 @@ pub struct GlacierStatus {
 }
 
 impl GlacierStatus {
-    /// All figures, by name.
+    /// All figures, by name; those that are not known are not among them.
     #[must_use]
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
-        vec![
+        let mut figures = vec![
             ("exposed_bytes", self.exposed_bytes),
             ("aggregates_written", self.aggregates_written),
             ("aggregate_bytes", self.aggregate_bytes),
@@ -89,16 +97,21 @@ impl GlacierStatus {
             ("to_repair", self.to_repair),
             ("repaired", self.repaired),
             ("repair_bytes", self.repair_bytes),
+            ("repairs_an_hour", self.repairs_an_hour),
             ("handed_over", self.handed_over),
             ("to_restore", self.to_restore),
             ("restored", self.restored),
+            ("restores_an_hour", self.restores_an_hour),
             ("needed", self.needed),
             ("total", self.total),
             ("repair_at", self.repair_at),
             ("hosts", self.hosts),
             ("hosts_that_may_be_lost", self.hosts_that_may_be_lost),
             ("lost_in_a_billion", self.lost_in_a_billion),
-        ]
+        ];
+        figures.extend(self.repair_seconds_to_go.map(|seconds| ("repair_seconds_to_go", seconds)));
+        figures.extend(self.restore_seconds_to_go.map(|seconds| ("restore_seconds_to_go", seconds)));
+        figures
     }
 }
 
@@ -162,18 +175,25 @@ impl Glacier {
         // What is about to be repaired lacks one fragment at least.
         let present = profile.repair_at.min(profile.total.saturating_sub(1)).max(1);
         let lost = lost_if_killed(profile, present, hosts, 0.6);
+        let deficit = self.parts.steward.deficit(&self.site, now);
+        let audits = self.parts.inspections.audits();
+        let (repair, restore) = (&self.parts.repairs.ledger, &self.parts.inspections.ledger);
         GlacierStatus {
             exposed_bytes: self.parts.aggregation.exposed_bytes() as u64,
             aggregates_written: self.parts.aggregation.aggregates,
             aggregate_bytes: self.parts.aggregation.aggregate_bytes,
             passed_over: self.parts.aggregation.passed_over,
             watched: self.parts.steward.watched.len() as u64,
-            to_repair: (self.parts.steward.deficit(&self.site, now)) as u64,
+            to_repair: deficit as u64,
             repaired: self.parts.repairs.placed,
             repair_bytes: self.parts.repairs.moved_bytes,
-            to_restore: self.parts.inspections.audits() as u64 + u64::from(self.parts.is_finding_out(now)),
+            repairs_an_hour: repair.an_hour(now),
+            repair_seconds_to_go: repair.seconds_to_go(now, deficit),
             handed_over: self.parts.handings.handed,
+            to_restore: audits as u64 + u64::from(self.parts.is_finding_out(now)),
             restored: self.parts.inspections.restored,
+            restores_an_hour: restore.an_hour(now),
+            restore_seconds_to_go: restore.seconds_to_go(now, audits),
             needed: profile.needed.into(),
             total: profile.total.into(),
             repair_at: profile.repair_at.into(),

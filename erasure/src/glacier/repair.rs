@@ -17,6 +17,7 @@
 //! fragment too many. Nothing is begun before what was moved before has been paid for by time: [`REPAIR_BYTES_PER_SECOND`].
 
 use super::gathering::{Gathering, Progress};
+use super::ledger::Ledger;
 use super::limits::{ABSENCE, DANGER, REPAIR_BYTES_PER_SECOND, REPAIRS_OPEN_MAX, ROUND, SECOND, TEND};
 use super::name::AggregateName;
 use super::site::{Heard, Turn};
@@ -66,11 +67,14 @@ pub(super) struct Repairs {
     /// Fragments made and placed, and bytes moved, since the process started.
     pub(super) placed: u64,
     pub(super) moved_bytes: u64,
+    /// Aggregates that are endangered no more.
+    pub(super) ledger: Ledger,
 }
 
 impl Repairs {
     /// Begins with the most endangered, as many as there is room for.
     pub(super) fn begin(&mut self, turn: &mut Turn<'_>, steward: &mut Steward) {
+        self.ledger.is_open(turn.now, steward.deficit(turn.site, turn.now));
         if turn.now < self.rests_until || self.open.len() >= REPAIRS_OPEN_MAX {
             return;
         }
@@ -171,6 +175,9 @@ impl Repairs {
             let pause = repair.moved_bytes.saturating_mul(SECOND) / REPAIR_BYTES_PER_SECOND;
             self.rests_until = self.rests_until.max(turn.now) + pause;
             self.moved_bytes += repair.moved_bytes;
+            if !steward.is_endangered(turn.site, turn.now, &repair.name) {
+                self.ledger.settle(turn.now, 1);
+            }
             turn.due_by(pause.min(TEND), super::site::Due::Tend);
         }
     }

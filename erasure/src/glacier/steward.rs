@@ -208,6 +208,11 @@ impl Steward {
         found.into_iter().map(|(_, name)| name).collect()
     }
 
+    /// Whether this aggregate has no more fragments than its threshold.
+    pub(super) fn is_endangered(&self, site: &Site, now: Micros, name: &AggregateName) -> bool {
+        self.watched.get(name).is_some_and(|watched| is_endangered(site, now, name, watched))
+    }
+
     /// How many aggregates are endangered.
     pub(super) fn deficit(&self, site: &Site, now: Micros) -> usize {
         self.watched.iter().filter(|(name, watched)| is_endangered(site, now, name, watched)).count()
