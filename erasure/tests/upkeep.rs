@@ -1,5 +1,6 @@
 //! Goal: C37 to C40: fragments stay, whoever sleeps or dies; nothing is built for those who are away for a while; what it
-//! costs; and fragments go when their leases end. They come to lie with their holders. Method: Glacier's machines alone in virtual time, on hosts that come and
+//! costs; and fragments go when their leases end. They come to lie with their holders, and what waits is not forgotten with a
+//! process. Method: Glacier's machines alone in virtual time, on hosts that come and
 //! go; fragments are counted on the disks, not asked for. Seeds are fixed and printed.
 
 use bytes::Bytes;
@@ -389,6 +390,37 @@ fn the_ledger_says_when_repair_will_be_through() {
     for (now, to_go, status) in said {
         let took = ((now - start) / SECOND + 1).max(60);
         assert!(to_go >= 1 && to_go <= status.to_repair * took, "{to_go} s for {status:?}");
+    }
+}
+
+/// What waits when a process ends is written by the next one on the same disk; without its notes (the control) it is not.
+#[test]
+fn what_waits_is_not_forgotten_with_the_process() {
+    for has_notes in [true, false] {
+        let mut ring = Ring::new(46, 60);
+        let (writer, expiry) = (shuffled(&mut ring)[0], (ring.world.now() + 90 * DAY) / SECOND);
+        let mut keys = BTreeSet::new();
+        for _ in 0..2_500 {
+            let value = ring.dice.bytes(100);
+            let key = Key::of(Kind::Content, &value);
+            ring.world.ask(writer, Command::Insert { key, value, expiry });
+            keys.insert(key);
+            ring.world.run_for(SECOND / 1_000);
+        }
+        ring.world.run_for(SECOND);
+        assert!(ring.fragments(|_| true).is_empty(), "nothing is in fragments yet");
+        ring.world.kill(writer);
+        let notes: Vec<Key> = ring.world.store(writer).iter().map(|(key, _)| *key).collect();
+        assert!(notes.len() > 2 && notes.iter().all(|key| key.kind == Kind::Note), "{} notes", notes.len());
+        if !has_notes {
+            notes.iter().for_each(|key| assert!(ring.world.store_mut(writer).lose(key)));
+        }
+        ring.start(writer);
+        ring.world.run_for(20 * MINUTE);
+        let entries = ring.sum(|status| status.aggregate_bytes) / 100;
+        assert_eq!(entries, if has_notes { 2_500 } else { 0 });
+        let left = ring.world.store(writer).iter().filter(|(key, _)| key.kind == Kind::Note).count();
+        assert_eq!((left, ring.sum(|status| status.exposed_bytes + status.to_recall)), (0, 0), "no note is left");
     }
 }
 

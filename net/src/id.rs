@@ -142,12 +142,22 @@ pub enum Kind {
     Fragment = 6,
     /// A notification held for somebody who is away.
     Pending = 7,
+    /// What a node has yet to do, for itself: it lies in its own store, named by the node's id and a number, and no message can name it.
+    Note = 8,
 }
 
 impl Kind {
     /// Every kind, in numeric order.
-    pub const ALL: [Kind; 7] =
-        [Kind::Content, Kind::Certificate, Kind::Identity, Kind::Head, Kind::Cluster, Kind::Fragment, Kind::Pending];
+    pub const ALL: [Kind; 8] = [
+        Kind::Content,
+        Kind::Certificate,
+        Kind::Identity,
+        Kind::Head,
+        Kind::Cluster,
+        Kind::Fragment,
+        Kind::Pending,
+        Kind::Note,
+    ];
 
     /// The kind with this number, if there is one.
     #[must_use]
@@ -161,11 +171,17 @@ impl Kind {
         matches!(self, Kind::Certificate | Kind::Identity | Kind::Head)
     }
 
-    /// Whether PAST keeps whole copies of such objects, and looks after them. Fragments and what is held for somebody who is away
-    /// lie in the same stores and have keepers of their own.
+    /// Whether PAST keeps whole copies of such objects, and looks after them. Fragments, what is held for somebody who is away, and
+    /// notes lie in the same stores and have keepers of their own.
     #[must_use]
     pub fn is_replicated(self) -> bool {
-        !matches!(self, Kind::Fragment | Kind::Pending)
+        !matches!(self, Kind::Fragment | Kind::Pending | Kind::Note)
+    }
+
+    /// Whether nodes speak of such objects to each other.
+    #[must_use]
+    pub fn is_spoken_of(self) -> bool {
+        self != Kind::Note
     }
 
     /// BLAKE3 key-derivation context that separates this kind's names from every other kind's.
@@ -178,6 +194,7 @@ impl Kind {
             Kind::Cluster => "ePOST 2026 name cluster",
             Kind::Fragment => "ePOST 2026 name fragment",
             Kind::Pending => "ePOST 2026 name pending",
+            Kind::Note => "ePOST 2026 name note",
         }
     }
 }

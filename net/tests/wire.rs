@@ -317,3 +317,15 @@ proptest! {
         prop_assert!(decode(&Bytes::from(frame)).is_err(), "a frame cut short is not a frame");
     }
 }
+
+/// What a node has noted for itself can be neither asked for nor sent.
+#[test]
+fn no_message_names_a_note() {
+    let mut dice = Dice::new(8);
+    for kind in Kind::ALL {
+        let key = Key { kind, ..key(&mut dice) };
+        let fetch = Message { request: 1, body: Body::Fetch(Fetch { scope: scope(&mut dice), key }) };
+        let frame = encode(&fetch, ENDS).joined();
+        assert_eq!(decode(&frame).is_ok(), kind != Kind::Note, "{kind:?}");
+    }
+}

@@ -241,6 +241,46 @@ fn fragments_hold_what_is_extended_and_nothing_else_in_the_long_run() {
     assert_eq!(lost(&mut world, &mut dice, &objects), (0, 0));
 }
 
+/// A node that ends with objects waiting writes them when it is back; and one whose disk has gone with it (the control) does not.
+#[test]
+fn what_waits_is_written_by_the_next_process() {
+    for keeps_disk in [true, false] {
+        let (seed, hosts, writer) = (46, 24, 3);
+        println!("seed {seed}, {hosts} hosts");
+        let founding = Founding::new(seed, hosts, Parameters::DEFAULT);
+        let mut dice = Dice::new(seed);
+        let mut world = stacks(&founding, seed);
+        world.run_for(2 * MINUTE);
+        let expiry = world.now() / SECOND + 28 * 86_400;
+        let mut keys = BTreeSet::new();
+        for number in 0..40 {
+            let value = dice.bytes(900);
+            let (key, command) = if number % 4 == 0 {
+                let (key, value) = head(&SigningKey::from_bytes(&[number; 32]), 3, b"a head");
+                (key, Command::PutSigned { key, value, expiry })
+            } else {
+                let key = Key::of(Kind::Content, &value);
+                (key, Command::Insert { key, value, expiry })
+            };
+            let reply = world.ask(writer, command);
+            assert!(matches!(reply, Some(Reply::Stored { .. })), "{reply:?}");
+            keys.insert(key);
+        }
+        world.run_for(SECOND);
+        assert!(in_fragments(&world).is_empty(), "nothing is written yet");
+        world.kill(writer);
+        if !keeps_disk {
+            world.wipe(writer);
+        }
+        world.run_for(MINUTE);
+        world.start(writer, Stack::new(founding.node(world.id(writer), seed ^ 1, Vec::new())));
+        world.run_for(13 * MINUTE);
+        let expected = if keeps_disk { keys } else { BTreeSet::new() };
+        assert_eq!(in_fragments(&world), expected, "the disk is kept: {keeps_disk}");
+        assert_eq!(total(&world, |it| it.exposed_bytes + it.to_recall), 0);
+    }
+}
+
 /// The control: with three copies and nothing else a fifth is lost.
 #[test]
 fn claim_33_control_past_alone_loses_a_fifth() {

@@ -233,7 +233,7 @@ fn engine_key(key: &Key) -> engine::Key {
 
 fn class(kind: Kind) -> Class {
     match kind {
-        Kind::Content | Kind::Cluster | Kind::Pending => Class::Fresh,
+        Kind::Content | Kind::Cluster | Kind::Pending | Kind::Note => Class::Fresh,
         Kind::Certificate | Kind::Identity | Kind::Head => Class::Mutable,
         Kind::Fragment => Class::Fragment,
     }

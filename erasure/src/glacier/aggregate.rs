@@ -71,13 +71,13 @@ pub const fn packed_bytes(objects: usize, value_bytes: usize) -> usize {
     PREFACE_BYTES + objects * ENTRY_BYTES + value_bytes
 }
 
-/// Whether objects of this kind are kept in aggregates: what is meant to last. Fragments would be coded twice, and what is
-/// pending is fetched soon or not at all.
+/// Whether objects of this kind are kept in aggregates: what is meant to last. Fragments would be coded twice, what is
+/// pending is fetched soon or not at all, and notes are of concern to one node alone.
 #[must_use]
 pub const fn is_aggregated(kind: Kind) -> bool {
     match kind {
         Kind::Content | Kind::Certificate | Kind::Identity | Kind::Head | Kind::Cluster => true,
-        Kind::Fragment | Kind::Pending => false,
+        Kind::Fragment | Kind::Pending | Kind::Note => false,
     }
 }
 

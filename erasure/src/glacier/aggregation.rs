@@ -7,8 +7,8 @@
 //!
 //! An aggregate counts as written when as many of its fragments are durable as repair would leave it with; a fragment
 //! whose holder does not answer, or has no room, goes to the next in its place. Fewer, and all of it waits again. What waits, and what is
-//! being written, is *exposed*, and the operator sees how many bytes that is. A process that ends with objects waiting leaves
-//! them to their replicas until their owner stores or extends them through a node again.
+//! being written, is *exposed*, and the operator sees how many bytes that is. It is noted on the disk, and where the process ends before all is
+//! written, the next one goes on with it (`notes`).
 
 use super::aggregate::{Entry, is_aggregated, pack, packed_bytes};
 use super::limits::{
@@ -16,13 +16,14 @@ use super::limits::{
     OBJECTS_PER_AGGREGATE_MAX, PENDING_BYTES_MAX, SMALL_LEASE_S, WRITTEN_MAX,
 };
 use super::name::AggregateName;
+use super::notes::{Notes, Recall};
 use super::site::{Due, Heard, Turn};
 use super::steward::threshold;
 use super::wire::{Outcome, Said};
 use super::work::Split;
 use bytes::Bytes;
 use net::id::Key;
-use net::machine::{Metric, OpId, Seconds};
+use net::machine::{Metric, OpId, Reply, RequestId, Seconds, StorageResult};
 use net::roster::Host;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -59,6 +60,7 @@ pub(super) struct Aggregation {
     /// Immutable objects that were written, so that one stored again is not written again; the oldest first.
     written: BTreeMap<Key, Seconds>,
     written_in_order: VecDeque<Key>,
+    notes: Notes,
     /// Aggregates written since the process started, and their bytes.
     pub(super) aggregates: u64,
     pub(super) aggregate_bytes: u64,
@@ -73,6 +75,37 @@ impl Aggregation {
             + self.writing.iter().flat_map(|it| &it.entries).map(|entry| entry.value.len()).sum::<usize>()
     }
 
+    /// Objects noted on the disk that are to be fetched before they can be written.
+    pub(super) fn to_recall(&self) -> usize {
+        self.notes.to_recall()
+    }
+
+    /// The process has started: what an earlier one has left is looked for.
+    pub(super) fn boot(&mut self, turn: &mut Turn<'_>) {
+        self.notes.boot(turn);
+    }
+
+    /// The time for notes has come.
+    pub(super) fn note(&mut self, turn: &mut Turn<'_>) {
+        let has_room = self.exposed_bytes() < PENDING_BYTES_MAX / 2;
+        self.notes.go_on(turn, has_room);
+    }
+
+    /// The disk has answered. False if the operation was not a note's.
+    pub(super) fn stored(&mut self, turn: &mut Turn<'_>, op: OpId, result: &StorageResult) -> bool {
+        self.notes.stored(turn, op, result)
+    }
+
+    /// PAST has answered. False if the command was not of an aggregation.
+    pub(super) fn replied(&mut self, turn: &mut Turn<'_>, request: RequestId, reply: &Reply) -> bool {
+        match self.notes.replied(turn, request, reply) {
+            Recall::Found(entry) => self.add(turn, entry),
+            Recall::Absent => {}
+            Recall::NotOurs => return false,
+        }
+        true
+    }
+
     /// An object was stored through this node, or is to leave another aggregate.
     pub(super) fn add(&mut self, turn: &mut Turn<'_>, entry: Entry) {
         if !is_aggregated(entry.key.kind) {
@@ -80,14 +113,20 @@ impl Aggregation {
         }
         let is_written = self.written.get(&entry.key).is_some_and(|expiry| *expiry >= entry.expiry);
         let is_newer = self.waiting.get(&entry.key).is_none_or(|other| other.version < entry.version);
+        if is_written {
+            self.notes.is_written(turn, &entry.key, entry.version);
+        }
         if is_written || !is_newer {
             return;
         }
         if self.waiting_bytes + entry.value.len() > PENDING_BYTES_MAX {
-            self.passed_over += 1;
-            turn.count(Metric::Dropped);
+            if !self.notes.put_off(turn, &entry) {
+                self.passed_over += 1;
+                turn.count(Metric::Dropped);
+            }
             return;
         }
+        self.notes.waits(turn, &entry);
         turn.due_by(if entry.key.kind.is_mutable() { FLUSH_HEADS } else { FLUSH }, Due::Flush);
         self.waiting_bytes += entry.value.len();
         if let Some(older) = self.waiting.insert(entry.key, entry) {
@@ -216,7 +255,8 @@ impl Aggregation {
         }
         let Some(writing) = self.writing.take() else { return };
         self.aggregates += 1;
-        for Entry { key, expiry, value, .. } in writing.entries {
+        for Entry { key, expiry, value, version } in writing.entries {
+            self.notes.is_written(turn, &key, version);
             self.aggregate_bytes += value.len() as u64;
             if !key.kind.is_mutable() && self.written.insert(key, expiry).is_none() {
                 self.written_in_order.push_back(key);

@@ -134,6 +134,18 @@ pub const FLUSH: Micros = 600 * SECOND;
 pub const FLUSH_AGAIN: Micros = 20 * SECOND;
 /// Most bytes of objects that wait.
 pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// What waits is noted on the disk so long after it began to.
+pub const NOTE_PAUSE: Micros = SECOND / 4;
+/// How long after a note could not be written, or an object not be fetched, it is tried again.
+pub const NOTE_AGAIN: Micros = 20 * SECOND;
+/// Most objects in a note.
+pub const NOTE_ENTRIES_MAX: usize = 1_000;
+/// Most objects that are noted and not at hand.
+pub const NOTED_MAX: usize = 1 << 18;
+/// Noted objects that are fetched at once.
+pub const RECALLS_OPEN_MAX: usize = 8;
+/// An object that is nowhere after so many tries is given up.
+pub const RECALL_TRIES: u8 = 30;
 /// Most keys remembered of objects that were written.
 pub const WRITTEN_MAX: usize = 1 << 16;
 
@@ -144,3 +156,5 @@ const _: () = assert!(AGGREGATE_BYTES_GOOD <= AGGREGATE_BYTES_MAX);
 // A round begins, and lists, before it is over.
 const _: () = assert!(FINDING_OUT > AUDIT_SOON + ROUND_SOON);
 const _: () = assert!(FLUSH_HEADS + FLUSH_AGAIN < 60 * SECOND);
+// A key in CBOR takes 35 bytes, a number at most 9.
+const _: () = assert!(NOTE_ENTRIES_MAX * (35 + 9 + 9 + 1) + 8 <= BLOCK_BYTES_MAX);

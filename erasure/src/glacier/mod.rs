@@ -18,8 +18,9 @@
 //! suffice (`profile`), and each fragment proves what it is (`fragment`, `merkle`, `name`). Where they lie follows from the
 //! name and the ring document (`placement`); how likely they survive is counted in `survival`. A `keeper` has them on its disk and reports in `rounds` to the
 //! `steward`, who has what is missing made anew (`repair`, over `gathering`) and looks what of an aggregate lives in PAST
-//! (`inspection`); it brings fragments that are another's to hold to him (`handing`). `ledger` is how fast it goes. `node` is all of that for one node, `site` what its parts share, `wire` what nodes say to each other,
-//! `work` what takes longer than a message may.
+//! (`inspection`); it brings fragments that are another's to hold to him (`handing`). `notes` are of what waits to be
+//! written, `ledger` says how fast it goes. `node` is all of that for one node, `site` what its parts share, `wire` what nodes say to
+//! each other, `work` what takes longer than a message may.
 //!
 //! No object is looked up through an index of aggregates, and aggregates do not link to each other: a steward finds
 //! everything through those who keep it, also one that has forgotten all (decision 0014).
@@ -37,6 +38,7 @@ pub mod limits;
 mod merkle;
 pub mod name;
 mod node;
+mod notes;
 pub mod placement;
 pub mod profile;
 mod repair;

@@ -40,6 +40,8 @@ const TIMER: TimerId = TimerId(1);
 pub struct GlacierStatus {
     /// Bytes of objects stored through this node that are not in fragments yet.
     pub exposed_bytes: u64,
+    /// Objects besides that are only noted: a process before this one had not written them, or there was no room for them.
+    pub to_recall: u64,
     /// Aggregates written, and bytes of objects in them, since the process started.
     pub aggregates_written: u64,
     /// See [`GlacierStatus::aggregates_written`].
@@ -90,6 +92,7 @@ impl GlacierStatus {
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
         let mut figures = vec![
             ("exposed_bytes", self.exposed_bytes),
+            ("to_recall", self.to_recall),
             ("aggregates_written", self.aggregates_written),
             ("aggregate_bytes", self.aggregate_bytes),
             ("passed_over", self.passed_over),
@@ -180,6 +183,7 @@ impl Glacier {
         let (repair, restore) = (&self.parts.repairs.ledger, &self.parts.inspections.ledger);
         GlacierStatus {
             exposed_bytes: self.parts.aggregation.exposed_bytes() as u64,
+            to_recall: self.parts.aggregation.to_recall() as u64,
             aggregates_written: self.parts.aggregation.aggregates,
             aggregate_bytes: self.parts.aggregation.aggregate_bytes,
             passed_over: self.parts.aggregation.passed_over,
@@ -213,6 +217,7 @@ impl Glacier {
                 let everything = (Id::default(), Id([0xff; Id::LEN]));
                 let look = StorageOperation::Scan { from: everything.0, to: everything.1, after: None, limit: 1 };
                 self.parts.first_look = Some(turn.storage(look));
+                self.parts.aggregation.boot(&mut turn);
                 turn.due_about(ROUND_SOON, Due::Round);
                 turn.due_about(TEND, Due::Tend);
             }
@@ -256,7 +261,11 @@ impl Glacier {
         asked: &mut Vec<(RequestId, Command)>,
     ) {
         let mut turn = Turn { now, site: &mut self.site, out, asked };
-        self.parts.inspections.replied(&mut turn, &mut self.parts.steward, request, reply);
+        let is_theirs = self.parts.aggregation.replied(&mut turn, request, reply)
+            || self.parts.inspections.replied(&mut turn, &mut self.parts.steward, request, reply);
+        if !is_theirs {
+            turn.count(Metric::Unexpected);
+        }
         self.settle(now, out, asked);
     }
 
@@ -382,6 +391,7 @@ impl Parts {
                 self.handings.begin(turn);
             }
             Due::Hand => self.handings.go_on(turn),
+            Due::Note => self.aggregation.note(turn),
             Due::Flush => self.aggregation.flush(turn),
             Due::Audit => {
                 let all: Vec<AggregateName> = self.steward.watched.keys().copied().collect();
@@ -408,6 +418,7 @@ impl Parts {
         let is_theirs = self.keeper.stored(turn, op, result)
             || self.rounds.stored(turn, op, result)
             || self.handings.stored(turn, op, result)
+            || self.aggregation.stored(turn, op, result)
             || self.inspections.stored(turn, &mut self.steward, op, result);
         if !is_theirs {
             turn.count(Metric::Unexpected);

@@ -38,6 +38,8 @@ pub(super) enum Due {
     Audit,
     /// Fragments that are another's to hold are to be brought to him.
     Hand,
+    /// What waits is to be noted, and what is noted to be fetched.
+    Note,
 }
 
 #[derive(Debug)]

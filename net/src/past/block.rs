@@ -171,7 +171,7 @@ pub fn verify(key: &Key, value: &Bytes, trust: &Trust) -> Result<u64, Refusal> {
             Ok(certificate.version())
         }
         // Not stored by this overlay: fragments and held notifications have stores of their own.
-        Kind::Fragment | Kind::Pending => Err(Refusal::Malformed),
+        Kind::Fragment | Kind::Pending | Kind::Note => Err(Refusal::Malformed),
     }
 }
 

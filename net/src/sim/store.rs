@@ -125,5 +125,5 @@ fn least(id: Id) -> Key {
 fn greatest(id: Id) -> Key {
     let mut name = [0xff; 32];
     name[..Id::LEN].copy_from_slice(&id.0);
-    Key { name: Name(name), kind: Kind::Pending }
+    Key { name: Name(name), kind: Kind::Note }
 }

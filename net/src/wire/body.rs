@@ -483,7 +483,8 @@ impl<C> Encode<C> for Key {
 impl<'b, C> Decode<'b, C> for Key {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Key, DecodeError> {
         let (kind, name) = d.bytes()?.split_first().ok_or_else(|| DecodeError::message("a key has 33 bytes"))?;
-        let kind = Kind::from_number(*kind).ok_or_else(|| DecodeError::message("no such kind"))?;
+        let kind = Kind::from_number(*kind).filter(|kind| kind.is_spoken_of());
+        let kind = kind.ok_or_else(|| DecodeError::message("no such kind"))?;
         let name = name.try_into().map_err(|_| DecodeError::message("a key has 33 bytes"))?;
         Ok(Key { kind, name: Name(name) })
     }

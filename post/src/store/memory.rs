@@ -260,7 +260,7 @@ fn legal_version(key: Key, value: &Bytes, trust: Option<&Trust>) -> Option<u64> 
     match key.kind {
         Kind::Identity | Kind::Head => signed_version(key, value),
         Kind::Certificate => net::past::block::verify(&key, value, trust?).ok(),
-        Kind::Content | Kind::Cluster | Kind::Fragment | Kind::Pending => {
+        Kind::Content | Kind::Cluster | Kind::Fragment | Kind::Pending | Kind::Note => {
             (Key::of(key.kind, value) == key).then_some(0)
         }
     }
