@@ -31,6 +31,10 @@ pub struct Roster {
     seats: Vec<Seat>,
     /// Ids of clients, sorted.
     clients: Vec<Id>,
+    /// The ids of all members, those of one side by side, in the document's order.
+    ids: Vec<Id>,
+    /// Where each member's begin; and the end.
+    ids_at: Vec<u32>,
 }
 
 impl Roster {
@@ -39,21 +43,26 @@ impl Roster {
     #[must_use]
     pub fn new(ring: RingDocument, document: Bytes) -> Roster {
         let mut seats = Vec::new();
-        for (host, member) in ring.members.iter().enumerate().filter(|(_, m)| m.state.has_place()) {
-            for index in 0..member.weight {
-                let id = RingDocument::node_id(&ring.ring, &member.nonce, index);
-                seats.push(Seat { id, host: Host(host as u32), index, active: member.state == MemberState::Active });
+        let mut clients = Vec::new();
+        let mut ids = Vec::new();
+        let mut ids_at = vec![0];
+        for (host, member) in ring.members.iter().enumerate() {
+            let of_member = (0..member.weight).map(|index| RingDocument::node_id(&ring.ring, &member.nonce, index));
+            let first = ids.len();
+            ids.extend(of_member);
+            ids_at.push(u32::try_from(ids.len()).expect("far fewer seats than 2^32"));
+            if member.state.has_place() {
+                let active = member.state == MemberState::Active;
+                let seat = |(id, index): (&Id, u16)| Seat { id: *id, host: Host(host as u32), index, active };
+                seats.extend(ids[first..].iter().zip(0..).map(seat));
+            } else if member.state == MemberState::Client {
+                clients.extend_from_slice(&ids[first..]);
             }
         }
         seats.sort_by_key(|seat| seat.id);
         seats.dedup_by_key(|seat| seat.id);
-        let clients =
-            ring.members.iter().filter(|member| member.state == MemberState::Client).flat_map(|member| {
-                (0..member.weight).map(|index| RingDocument::node_id(&ring.ring, &member.nonce, index))
-            });
-        let mut clients: Vec<Id> = clients.collect();
         clients.sort();
-        Roster { ring, document, seats, clients }
+        Roster { ring, document, seats, clients, ids, ids_at }
     }
 
     /// Reads a signed ring document and arranges it.
@@ -116,6 +125,14 @@ impl Roster {
     #[must_use]
     pub fn host_and_index(&self, id: Id) -> Option<(Host, u16)> {
         self.seat(id).map(|seat| (seat.host, seat.index))
+    }
+
+    /// One of the ids of a host, whatever its state; none at or beyond its weight.
+    #[must_use]
+    pub fn id_of(&self, host: Host, index: u16) -> Option<Id> {
+        let at = self.ids_at.get(host.0 as usize..)?;
+        let (first, end) = (*at.first()? as usize, *at.get(1)? as usize);
+        self.ids.get(first..end)?.get(usize::from(index)).copied()
     }
 
     /// Whether this id belongs to an active member, one that is given new objects.

@@ -24,7 +24,7 @@
 use super::name::AggregateName;
 use bytes::Bytes;
 use net::id::Id;
-use net::ring::{MemberState, RingDocument};
+use net::ring::MemberState;
 use net::roster::{Host, Roster};
 use std::sync::Arc;
 
@@ -57,6 +57,14 @@ struct Candidate {
     salt: u64,
 }
 
+/// The candidate that has drawn best so far.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    draw: u64,
+    cost: u64,
+    candidate: Candidate,
+}
+
 impl Placement {
     /// Arranges the members of a ring.
     #[must_use]
@@ -68,7 +76,7 @@ impl Placement {
         let ring = everyone.ring();
         let members = ring.members.iter().zip(0..).filter(|(member, _)| member.state == MemberState::Active);
         let candidates = members.map(|(member, host)| {
-            let id = RingDocument::node_id(&ring.ring, &member.nonce, 0);
+            let id = everyone.id_of(Host(host), 0).expect("a member's id");
             Candidate { host: Host(host), weight: member.weight, salt: word(&id.0, 0) }
         });
         let candidates: Vec<Candidate> = candidates.collect();
@@ -120,18 +128,18 @@ impl Placement {
         self.active.get(host.0 as usize).is_some_and(|is_active| *is_active)
     }
 
-    /// Finds homes for all fragments, then substitutes for the homes that are out. `best` finds the best host for a fragment
+    /// Finds homes for all fragments, then substitutes for the homes that are out. `finder` finds the best host for a fragment
     /// among those that may have it.
-    fn assigned(&self, total: u8, is_out: &dyn Fn(Host) -> bool, best: Best<'_>) -> Vec<Id> {
+    fn assigned(&self, total: u8, is_out: &dyn Fn(Host) -> bool, finder: Finder<'_>) -> Vec<Id> {
         let mut rounds = Rounds { loads: vec![0; self.active.len()], fullest: 0, total };
-        let homes: Option<Vec<(Id, Host)>> = (0..total).map(|index| rounds.place(index, &|_| true, best)).collect();
+        let homes: Option<Vec<(Id, Host)>> = (0..total).map(|index| rounds.place(index, &|_| true, finder)).collect();
         let Some(homes) = homes else { return Vec::new() };
         rounds.fullest = 0;
         let placed = (0..total).zip(homes).map(|(index, (id, host))| {
             if !is_out(host) {
                 return Some(id);
             }
-            rounds.place(index, &|host| !is_out(host), best).map(|(id, _)| id)
+            rounds.place(index, &|host| !is_out(host), finder).map(|(id, _)| id)
         });
         placed.collect::<Option<Vec<Id>>>().unwrap_or_default()
     }
@@ -144,31 +152,35 @@ impl Placement {
     /// The host that drew best for a fragment, among those that may have it, by one of its ids.
     fn drawn(&self, name: &AggregateName, index: u8, may: &dyn Fn(Host) -> bool) -> Option<(Id, Host)> {
         let seed = seed(name, 1 + u64::from(index));
-        let mut best: Option<(u64, Candidate)> = None;
-        for candidate in self.candidates.iter().filter(|candidate| may(candidate.host)) {
-            let cost = cost(mixed(seed ^ candidate.salt));
+        let mut best: Option<Best> = None;
+        for candidate in &self.candidates {
+            let draw = mixed(seed ^ candidate.salt);
+            // A lower draw never costs less, so at no more weight it does not win: most need no logarithm.
+            if best.is_some_and(|best| draw <= best.draw && candidate.weight <= best.candidate.weight) {
+                continue;
+            }
+            let cost = cost(draw);
             // The lower cost a weight, without dividing: cost / weight < cost' / weight'. Of equals the first member.
             let is_better = best
-                .is_none_or(|(lowest, other)| cost * u64::from(other.weight) < lowest * u64::from(candidate.weight));
-            if is_better {
-                best = Some((cost, *candidate));
+                .is_none_or(|best| cost * u64::from(best.candidate.weight) < best.cost * u64::from(candidate.weight));
+            if is_better && may(candidate.host) {
+                best = Some(Best { draw, cost, candidate: *candidate });
             }
         }
-        best.map(|(_, candidate)| (self.id_of(name, candidate), candidate.host))
+        best.map(|best| (self.id_of(name, best.candidate), best.candidate.host))
     }
 
     /// The id by which a host holds fragments of this aggregate: any of its ids, always the same.
     fn id_of(&self, name: &AggregateName, candidate: Candidate) -> Id {
         let draw = mixed(seed(name, 0) ^ candidate.salt);
         let index = (u128::from(draw) * u128::from(candidate.weight)) >> 64;
-        let ring = self.everyone.ring();
         let index = u16::try_from(index).expect("below the weight");
-        RingDocument::node_id(&ring.ring, &ring.members[candidate.host.0 as usize].nonce, index)
+        self.everyone.id_of(candidate.host, index).expect("a candidate's id")
     }
 }
 
 /// Finds the best host for a fragment, of those that may have it, and the id by which it does.
-type Best<'a> = &'a dyn Fn(u8, &dyn Fn(Host) -> bool) -> Option<(Id, Host)>;
+type Finder<'a> = &'a dyn Fn(u8, &dyn Fn(Host) -> bool) -> Option<(Id, Host)>;
 
 /// How many fragments each host has by now.
 struct Rounds {
@@ -180,10 +192,10 @@ struct Rounds {
 
 impl Rounds {
     /// Gives a fragment to the best host among those that have fewest.
-    fn place(&mut self, index: u8, may: &dyn Fn(Host) -> bool, best: Best<'_>) -> Option<(Id, Host)> {
+    fn place(&mut self, index: u8, may: &dyn Fn(Host) -> bool, finder: Finder<'_>) -> Option<(Id, Host)> {
         while self.fullest < self.total {
             let has_fewest = |host: Host| self.loads[host.0 as usize] <= self.fullest && may(host);
-            if let Some((id, host)) = best(index, &has_fewest) {
+            if let Some((id, host)) = finder(index, &has_fewest) {
                 self.loads[host.0 as usize] += 1;
                 return Some((id, host));
             }

@@ -201,9 +201,7 @@ pub(super) fn is_our_command(request: RequestId) -> bool {
 }
 
 pub(super) fn first_id(roster: &Roster, host: Host) -> Option<Id> {
-    let ring = roster.ring();
-    let member = ring.members.get(host.0 as usize)?;
-    Some(net::ring::RingDocument::node_id(&ring.ring, &member.nonce, 0))
+    roster.id_of(host, 0)
 }
 
 /// One event.
