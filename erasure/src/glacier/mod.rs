@@ -40,6 +40,7 @@ pub mod profile;
 mod repair;
 mod rounds;
 mod site;
+mod slab;
 mod steward;
 pub mod survival;
 pub mod wire;
