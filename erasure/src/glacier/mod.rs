@@ -14,8 +14,8 @@
 //!                      PAST
 //! ```
 //!
-//! Objects are packed into aggregates (`aggregate`, `aggregation`), an aggregate is coded into fragments (`coder`) of which few
-//! suffice (`profile`), and each fragment proves what it is (`fragment`, `merkle`, `name`). Where they lie follows from the
+//! Objects are packed into aggregates (`aggregate`, `aggregation`), an aggregate is coded into fragments (`coder`, over memory that is
+//! used again, `slab`) of which few suffice (`profile`), and each fragment proves what it is (`fragment`, `merkle`, `name`). Where they lie follows from the
 //! name and the ring document (`placement`); how likely they survive is counted in `survival`. A `keeper` has them on its disk and reports in `rounds` to the
 //! `steward`, who has what is missing made anew (`repair`, over `gathering`) and looks what of an aggregate lives in PAST
 //! (`inspection`). `node` is all of that for one node, `site` what its parts share, `wire` what nodes say to each other,
