@@ -1,31 +1,44 @@
-//! The erasure code: bytes of an object a second, beside ISA-L's and beside copying as much.
+//! The erasure code: bytes of an object a second, by turns with ISA-L and with copying as much.
 //!
 //! Profiles are r of n, sizes are those of the whole object, so a fragment is an r-th of it. *encode* makes all n − r parity
 //! fragments; *decode* makes as many lost data fragments as parity can stand for, with the plan at hand or made each time
-//! (`planned`). *copy* reads and writes as many bytes in all, half of them each: faster than that is not to be had from memory.
+//! (*planned decode*). *copy* reads and writes as many bytes in all, half of them each: faster than that is not to be had
+//! from memory.
 //!
-//! ISA-L is a library in C and assembly, loaded by name where it is installed (Debian: `libisal2`); where it is not, its rows
-//! are missing and a line says so. Before anything is measured, its fragments and ours are compared. It plans as its examples do:
-//! rows of what is left, inverted by elimination.
+//! All contenders work on the same buffers, one after the other in short turns, and each round begins with another of them: what the
+//! machine does meanwhile meets all alike, and a ratio is that of one round. Given are medians over the rounds and the middle
+//! half of them. Buffers begin with a cache line, which is best for all, at various places of their pages: whose streams meet in
+//! one set of a cache is luck, and each arrangement in memory has another.
 //!
-//! *glacier* is what a node does with it: aggregates split into fragments with their hashes and paths, all of these verified,
-//! and the aggregate joined from the last r, which codes and hashes once more.
-#![allow(missing_docs, reason = "criterion's macros make a public function without documentation")]
+//! ISA-L is a library in C and assembly, loaded where it is installed as `libisal.so.2` (Debian: `libisal2`); `ISA_L` names
+//! others to be measured beside each other, by their paths, with colons between. Before anything is measured, its fragments and
+//! ours are compared. It plans as its examples do: rows of what is left, inverted by elimination.
+//!
+//! ```text
+//! ISA_L=/opt/isa-l/lib/libisal.so.2:/usr/lib/x86_64-linux-gnu/libisal.so.2 cargo bench --bench erasure -- [cell] [--json file]
+//! ```
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use erasure::glacier::fragment::verify;
-use erasure::glacier::{Coder, Profile};
 use erasure::{Code, Encoder, Kernel, Plan};
+use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// (r, n): Glacier's own, a customary one for storage, and two that show how cost grows with r.
 const PROFILES: [(usize, usize); 4] = [(5, 56), (10, 14), (16, 32), (32, 64)];
 const SIZES: [usize; 4] = [4 << 10, 64 << 10, 1 << 20, 4 << 20];
+/// Arrangements of the buffers in memory, and rounds with each.
+const ARRANGEMENTS: usize = 7;
+const ROUNDS: usize = 7;
+/// How long a turn is, about.
+const TURN: Duration = Duration::from_millis(2);
+/// Bytes of a cache line, and of a page.
+const LINE: usize = 64;
+const PAGE: usize = 4_096;
 
 /// The functions of ISA-L that make fragments, and nothing else of it.
 mod isa_l {
-    use std::ffi::{CStr, c_int, c_void};
+    use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
     type GenerateMatrix = unsafe extern "C" fn(*mut u8, c_int, c_int);
     type InvertMatrix = unsafe extern "C" fn(*mut u8, *mut u8, c_int) -> c_int;
@@ -34,10 +47,26 @@ mod isa_l {
 
     /// The library, loaded for the rest of the process.
     pub(crate) struct IsaL {
+        name: String,
         generate_matrix: GenerateMatrix,
         invert_matrix: InvertMatrix,
         init_tables: InitTables,
         encode_data: EncodeData,
+    }
+
+    type Version = unsafe extern "C" fn() -> *const c_char;
+
+    /// What the file is called from which this function was loaded.
+    fn file_name(function: *mut c_void) -> Option<String> {
+        // SAFETY: all fields of the structure may be zero.
+        let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+        // SAFETY: the function compares the address with those of what is loaded, and writes the structure.
+        if unsafe { libc::dladdr(function, &raw mut found) } == 0 || found.dli_fname.is_null() {
+            return None;
+        }
+        // SAFETY: the library is never closed, and its path is a C string.
+        let path = unsafe { CStr::from_ptr(found.dli_fname) }.to_str().ok()?;
+        Some(std::fs::canonicalize(path).ok()?.file_name()?.to_string_lossy().into_owned())
     }
 
     fn number(count: usize) -> c_int {
@@ -45,10 +74,11 @@ mod isa_l {
     }
 
     impl IsaL {
-        /// The library, if it is installed.
-        pub(crate) fn load() -> Option<IsaL> {
+        /// The library of this file or name, if it is there. Several versions do not meet: each sees its own functions.
+        pub(crate) fn load(file: &str) -> Option<IsaL> {
+            let file = CString::new(file).ok()?;
             // SAFETY: the name is a C string. Loading runs the library's initialisers, as linking to it would.
-            let library = unsafe { libc::dlopen(c"libisal.so.2".as_ptr(), libc::RTLD_NOW) };
+            let library = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
             if library.is_null() {
                 return None;
             }
@@ -57,18 +87,35 @@ mod isa_l {
                 let symbol = unsafe { libc::dlsym(library, name.as_ptr()) };
                 (!symbol.is_null()).then_some(symbol)
             };
+            let encode_data = symbol(c"ec_encode_data")?;
+            let name = match symbol(c"isal_get_version_str") {
+                // SAFETY: this is a function, and the type is its declaration in isal_api.h; its answer is a C string that
+                // is never freed.
+                Some(version) => unsafe {
+                    CStr::from_ptr(std::mem::transmute::<*mut c_void, Version>(version)())
+                        .to_string_lossy()
+                        .into_owned()
+                },
+                None => file_name(encode_data).unwrap_or_else(|| "unknown".to_owned()),
+            };
             // SAFETY: these are functions, and the types are their declarations in erasure_code.h of version 2 of the
             // library, which its name promises.
             unsafe {
                 Some(IsaL {
+                    name,
                     generate_matrix: std::mem::transmute::<*mut c_void, GenerateMatrix>(symbol(
                         c"gf_gen_cauchy1_matrix",
                     )?),
                     invert_matrix: std::mem::transmute::<*mut c_void, InvertMatrix>(symbol(c"gf_invert_matrix")?),
                     init_tables: std::mem::transmute::<*mut c_void, InitTables>(symbol(c"ec_init_tables")?),
-                    encode_data: std::mem::transmute::<*mut c_void, EncodeData>(symbol(c"ec_encode_data")?),
+                    encode_data: std::mem::transmute::<*mut c_void, EncodeData>(encode_data),
                 })
             }
+        }
+
+        /// Its version; that of a library which cannot tell is what its file is called (…so.2.0.30 is 2.30).
+        pub(crate) fn name(&self) -> &str {
+            &self.name
         }
 
         /// The whole matrix of the code, n rows of r.
@@ -129,151 +176,267 @@ mod isa_l {
     }
 }
 
-fn read(buffers: &[Vec<u8>]) -> Vec<&[u8]> {
-    buffers.iter().map(|buffer| &buffer[..]).collect()
+/// Who does the work of a cell, and how.
+struct Contender<'a> {
+    name: String,
+    run: Box<dyn FnMut() + 'a>,
 }
 
-fn write(buffers: &mut [Vec<u8>]) -> Vec<&mut [u8]> {
-    buffers.iter_mut().map(|buffer| &mut buffer[..]).collect()
+fn contender<'a>(name: impl Into<String>, run: impl FnMut() + 'a) -> Contender<'a> {
+    Contender { name: name.into(), run: Box::new(run) }
 }
 
-/// Copies half of the fragments onto the other half.
-fn copy(fragments: &mut [Vec<u8>]) {
-    let (sources, outputs) = fragments.split_at_mut(fragments.len() / 2);
+/// The median, and where the middle half begins and ends.
+struct Spread([f64; 3]);
+
+impl Spread {
+    fn of(mut samples: Vec<f64>) -> Spread {
+        samples.sort_by(f64::total_cmp);
+        Spread([1, 0, 2].map(|quarter| samples[(samples.len() - 1) * (quarter + 1) / 4]))
+    }
+
+    fn shown(&self, digits: usize) -> String {
+        let Spread([median, low, high]) = self;
+        format!("{median:.digits$} ({low:.digits$}-{high:.digits$})")
+    }
+
+    fn json(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
+/// Seconds that something took, of each contender in each round, in the order of the contenders.
+#[derive(Default)]
+struct Samples {
+    names: Vec<String>,
+    seconds: Vec<Vec<f64>>,
+}
+
+impl Samples {
+    /// Lets the contenders work by turns.
+    fn take_turns(&mut self, mut contenders: Vec<Contender<'_>>) {
+        self.names = contenders.iter().map(|contender| contender.name.clone()).collect();
+        self.seconds.resize(contenders.len(), Vec::new());
+        let times: Vec<usize> = contenders.iter_mut().map(|contender| times_in_a_turn(&mut contender.run)).collect();
+        for round in 0..ROUNDS {
+            for turn in 0..contenders.len() {
+                let who = (round + turn) % contenders.len();
+                let run = &mut contenders[who].run;
+                // Once for the caches, which are full of what the one before has used.
+                run();
+                let begun = Instant::now();
+                (0..times[who]).for_each(|_| run());
+                self.seconds[who].push(begun.elapsed().as_secs_f64() / times[who] as f64);
+            }
+        }
+    }
+}
+
+/// Measures what its filter lets through, and tells of it.
+struct Bench {
+    filter: String,
+    libraries: Vec<isa_l::IsaL>,
+    cells: Vec<String>,
+}
+
+impl Bench {
+    fn wants(&self, cell: &str) -> bool {
+        cell.contains(&self.filter)
+    }
+
+    /// Tells how fast each was with an object of this size, and how much faster the first was than each.
+    fn tell(&mut self, cell: &str, size: usize, samples: &Samples) {
+        let mut line = format!("{cell:<30}");
+        let mut json = format!("{{\"cell\":{cell:?}");
+        for (name, seconds) in samples.names.iter().zip(&samples.seconds) {
+            let speed = Spread::of(seconds.iter().map(|seconds| size as f64 / seconds / (1 << 20) as f64).collect());
+            let ratio = Spread::of(samples.seconds[0].iter().zip(seconds).map(|(ours, its)| its / ours).collect());
+            let ratio_shown = if *name == samples.names[0] { String::new() } else { ratio.shown(2) };
+            let _ = write!(line, " {:>21} {ratio_shown:<16}", speed.shown(0));
+            let _ = write!(json, ",{name:?}:{{\"mib_per_s\":{},\"ours_to_it\":{}}}", speed.json(), ratio.json());
+        }
+        println!("{}", line.trim_end());
+        self.cells.push(json + "}");
+    }
+}
+
+/// How often something can be done within a turn, at least once.
+fn times_in_a_turn(run: &mut dyn FnMut()) -> usize {
+    let mut times = 1;
+    loop {
+        let begun = Instant::now();
+        (0..times).for_each(|_| run());
+        let took = begun.elapsed();
+        if took * 2 > TURN {
+            return (times as f64 * TURN.as_secs_f64() / took.as_secs_f64()).ceil() as usize;
+        }
+        times *= 2;
+    }
+}
+
+/// Buffers of one length, each beginning with a cache line, and at other places of their pages in each arrangement.
+struct Buffers {
+    length: usize,
+    all: Vec<(usize, Vec<u8>)>,
+}
+
+impl Buffers {
+    /// Buffers with other bytes in each.
+    fn new(count: usize, length: usize, arrangement: usize) -> Buffers {
+        let buffer = |index: usize| {
+            let mut bytes = vec![0; length + PAGE + LINE];
+            let at = bytes.as_ptr().align_offset(LINE) + (index * 37 + arrangement * 13) * LINE % PAGE;
+            (0..length).for_each(|byte| bytes[at + byte] = (byte % 251 + index) as u8);
+            (at, bytes)
+        };
+        Buffers { length, all: (0..count).map(buffer).collect() }
+    }
+
+    fn write(&mut self) -> Vec<&mut [u8]> {
+        self.all.iter_mut().map(|(at, bytes)| &mut bytes[*at..*at + self.length]).collect()
+    }
+}
+
+/// Copies the first half of the buffers onto the other.
+fn copy(buffers: &mut [&mut [u8]]) {
+    let (sources, outputs) = buffers.split_at_mut(buffers.len() / 2);
     for (source, output) in sources.iter().zip(outputs) {
         output.copy_from_slice(black_box(source));
     }
 }
 
-fn encode(criterion: &mut Criterion) {
-    let isa_l = isa_l::IsaL::load();
-    if isa_l.is_none() {
-        println!("libisal.so.2 is not installed here: measured without ISA-L beside it");
+fn label(size: usize) -> String {
+    if size < 1 << 20 { format!("{} KiB", size >> 10) } else { format!("{} MiB", size >> 20) }
+}
+
+fn encode(bench: &mut Bench, needed: usize, total: usize, size: usize) {
+    let cell = format!("encode {needed} of {total}, {}", label(size));
+    if !bench.wants(&cell) {
+        return;
     }
-    println!("kernel: {}", Kernel::fastest().name());
-    for (needed, total) in PROFILES {
-        let mut group = criterion.benchmark_group(format!("erasure encode {needed} of {total}"));
-        let encoder = Encoder::new(&Code::new(needed, total).expect("a code"));
-        for size in SIZES {
-            let length = size.div_ceil(needed);
-            let mut fragments: Vec<Vec<u8>> =
-                (0..total).map(|index| (0..length).map(|at| (at % 251 + index) as u8).collect()).collect();
-            group.throughput(Throughput::Bytes(size as u64));
-            {
-                let (data, parity) = fragments.split_at_mut(needed);
-                let (data, mut parity) = (read(data), write(parity));
-                encoder.encode(&data, &mut parity).expect("sound");
-                group.bench_function(BenchmarkId::new("ours", size), |bencher| {
-                    bencher.iter(|| encoder.encode(black_box(&data), &mut parity).expect("sound"));
-                });
-                if let Some(isa_l) = &isa_l {
-                    let mut tables = isa_l.tables(needed, isa_l.matrix(needed, total)[needed * needed..].to_vec());
-                    let mut theirs = vec![vec![0; length]; total - needed];
-                    let mut theirs = write(&mut theirs);
-                    isa_l.encode(&mut tables, &data, &mut theirs);
-                    assert!(theirs == parity, "ISA-L makes other parity for {needed} of {total}");
-                    group.bench_function(BenchmarkId::new("isa-l", size), |bencher| {
-                        bencher.iter(|| isa_l.encode(&mut tables, black_box(&data), &mut theirs));
-                    });
+    let length = size.div_ceil(needed);
+    let encoder = Encoder::new(&Code::new(needed, total).expect("a code"));
+    let mut samples = Samples::default();
+    for arrangement in 0..ARRANGEMENTS {
+        let mut fragments = Buffers::new(total, length, arrangement);
+        let mut fragments = fragments.write();
+        let (data, parity) = fragments.split_at_mut(needed);
+        let data: Vec<&[u8]> = data.iter().map(|data| &**data).collect();
+        encoder.encode(&data, parity).expect("sound");
+        let expected: Vec<Vec<u8>> = parity.iter().map(|parity| parity.to_vec()).collect();
+        let (data, parity) = (&data, &RefCell::new(parity));
+        let encoder = &encoder;
+        let mut touched = Buffers::new(total, length, arrangement);
+        let mut touched = touched.write();
+        let mut contenders = vec![contender("ours", move || {
+            encoder.encode(black_box(data), &mut parity.borrow_mut()).expect("sound");
+        })];
+        for library in &bench.libraries {
+            let mut tables = library.tables(needed, library.matrix(needed, total)[needed * needed..].to_vec());
+            parity.borrow_mut().iter_mut().for_each(|parity| parity.fill(0));
+            library.encode(&mut tables, data, &mut parity.borrow_mut());
+            assert!(**parity.borrow() == expected, "{} makes other parity for {needed} of {total}", library.name());
+            contenders.push(contender(library.name(), move || {
+                library.encode(&mut tables, black_box(data), &mut parity.borrow_mut());
+            }));
+        }
+        contenders.push(contender("copy", move || copy(&mut touched)));
+        samples.take_turns(contenders);
+    }
+    bench.tell(&cell, size, &samples);
+}
+
+fn decode(bench: &mut Bench, needed: usize, total: usize, size: usize, is_planned: bool) {
+    let cell = format!("{}decode {needed} of {total}, {}", if is_planned { "planned " } else { "" }, label(size));
+    if !bench.wants(&cell) {
+        return;
+    }
+    let length = size.div_ceil(needed);
+    let code = &Code::new(needed, total).expect("a code");
+    let lost_count = needed.min(total - needed);
+    let lost: Vec<u8> = (0..lost_count).map(|index| index as u8).collect();
+    let present: Vec<u8> = (lost_count..lost_count + needed).map(|index| index as u8).collect();
+    let (lost, present) = (&lost, &present);
+    let plan = &Plan::new(code, present, lost).expect("sound");
+    let mut samples = Samples::default();
+    for arrangement in 0..ARRANGEMENTS {
+        let mut all = Buffers::new(total, length, arrangement);
+        let mut all = all.write();
+        let (data, parity) = all.split_at_mut(needed);
+        let data: Vec<&[u8]> = data.iter().map(|data| &**data).collect();
+        Encoder::new(code).encode(&data, parity).expect("sound");
+        let left: Vec<&[u8]> =
+            data[lost_count..].iter().copied().chain(parity[..lost_count].iter().map(|parity| &**parity)).collect();
+        let left = &left;
+        let mut outputs = Buffers::new(lost_count, length, arrangement + total);
+        let outputs = &RefCell::new(outputs.write());
+        outputs.borrow_mut().iter_mut().for_each(|output| output.fill(0));
+        plan.apply(left, &mut outputs.borrow_mut()).expect("sound");
+        assert!(**outputs.borrow() == data[..lost_count], "not what was lost");
+        let mut touched = Buffers::new(needed + lost_count, length, arrangement);
+        let mut touched = touched.write();
+        let mut contenders = vec![contender("ours", move || {
+            if is_planned {
+                let plan = Plan::new(code, black_box(present), lost).expect("sound");
+                plan.apply(black_box(left), &mut outputs.borrow_mut()).expect("sound");
+            } else {
+                plan.apply(black_box(left), &mut outputs.borrow_mut()).expect("sound");
+            }
+        })];
+        for library in &bench.libraries {
+            let matrix = library.matrix(needed, total);
+            let mut tables = library.recovery(&matrix, needed, present, lost);
+            outputs.borrow_mut().iter_mut().for_each(|output| output.fill(0));
+            library.encode(&mut tables, left, &mut outputs.borrow_mut());
+            assert!(**outputs.borrow() == data[..lost_count], "not what was lost, by {}", library.name());
+            contenders.push(contender(library.name(), move || {
+                if is_planned {
+                    let mut tables = library.recovery(&matrix, needed, black_box(present), lost);
+                    library.encode(&mut tables, black_box(left), &mut outputs.borrow_mut());
+                } else {
+                    library.encode(&mut tables, black_box(left), &mut outputs.borrow_mut());
                 }
-            }
-            group.bench_function(BenchmarkId::new("copy", size), |bencher| bencher.iter(|| copy(&mut fragments)));
+            }));
         }
-        group.finish();
+        contenders.push(contender("copy", move || copy(&mut touched)));
+        samples.take_turns(contenders);
     }
+    bench.tell(&cell, size, &samples);
 }
 
-fn decode(criterion: &mut Criterion) {
-    let isa_l = isa_l::IsaL::load();
+fn main() {
+    let mut filter = String::new();
+    let mut json = None;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match &argument[..] {
+            "--json" => json = arguments.next(),
+            // Cargo says that this is a bench.
+            "--bench" => {}
+            _ => filter = argument,
+        }
+    }
+    let files = std::env::var("ISA_L").unwrap_or_else(|_| "libisal.so.2".to_owned());
+    let libraries: Vec<isa_l::IsaL> = files.split(':').filter_map(isa_l::IsaL::load).collect();
+    if libraries.is_empty() {
+        println!("{files} is not installed here: measured without ISA-L beside it");
+    }
+    println!("kernel: {}; {} rounds", Kernel::fastest().name(), ARRANGEMENTS * ROUNDS);
+    println!("MiB/s, median (middle half); and how many times as fast as that contender ours is");
+    let columns: String =
+        libraries.iter().map(|library| format!(" {:>38}", format!("ISA-L {}", library.name()))).collect();
+    println!("{:<30} {:>38}{columns} {:>38}", "", "ours", "copy");
+    let mut bench = Bench { filter, libraries, cells: Vec::new() };
     for (needed, total) in PROFILES {
-        let mut group = criterion.benchmark_group(format!("erasure decode {needed} of {total}"));
-        let code = Code::new(needed, total).expect("a code");
-        let encoder = Encoder::new(&code);
-        let lost_count = needed.min(total - needed);
-        let lost: Vec<u8> = (0..lost_count).map(|index| index as u8).collect();
-        let present: Vec<u8> = (lost_count..lost_count + needed).map(|index| index as u8).collect();
-        for size in SIZES {
-            let length = size.div_ceil(needed);
-            let data: Vec<Vec<u8>> =
-                (0..needed).map(|index| (0..length).map(|at| (at % 251 + index) as u8).collect()).collect();
-            let mut parity = vec![vec![0; length]; total - needed];
-            encoder.encode(&read(&data), &mut write(&mut parity)).expect("sound");
-            let fragments: Vec<&[u8]> =
-                read(&data[lost_count..]).into_iter().chain(read(&parity[..lost_count])).collect();
-            let mut outputs = vec![vec![0; length]; lost_count];
-            let mut outputs = write(&mut outputs);
-            group.throughput(Throughput::Bytes(size as u64));
-
-            let plan = Plan::new(&code, &present, &lost).expect("sound");
-            plan.apply(&fragments, &mut outputs).expect("sound");
-            assert!(outputs == data[..lost_count], "not what was lost");
-            group.bench_function(BenchmarkId::new("ours", size), |bencher| {
-                bencher.iter(|| plan.apply(black_box(&fragments), &mut outputs).expect("sound"));
-            });
-            group.bench_function(BenchmarkId::new("ours planned", size), |bencher| {
-                bencher.iter(|| {
-                    let plan = Plan::new(&code, black_box(&present), &lost).expect("sound");
-                    plan.apply(black_box(&fragments), &mut outputs).expect("sound");
-                });
-            });
-            if let Some(isa_l) = &isa_l {
-                let matrix = isa_l.matrix(needed, total);
-                let mut tables = isa_l.recovery(&matrix, needed, &present, &lost);
-                outputs.iter_mut().for_each(|output| output.fill(0));
-                isa_l.encode(&mut tables, &fragments, &mut outputs);
-                assert!(outputs == data[..lost_count], "not what was lost, by ISA-L");
-                group.bench_function(BenchmarkId::new("isa-l", size), |bencher| {
-                    bencher.iter(|| isa_l.encode(&mut tables, black_box(&fragments), &mut outputs));
-                });
-                group.bench_function(BenchmarkId::new("isa-l planned", size), |bencher| {
-                    bencher.iter(|| {
-                        let mut tables = isa_l.recovery(&matrix, needed, black_box(&present), &lost);
-                        isa_l.encode(&mut tables, black_box(&fragments), &mut outputs);
-                    });
-                });
-            }
-            let mut touched = vec![vec![1; length]; needed + lost_count];
-            group.bench_function(BenchmarkId::new("copy", size), |bencher| bencher.iter(|| copy(&mut touched)));
+        SIZES.iter().for_each(|size| encode(&mut bench, needed, total, *size));
+    }
+    for is_planned in [false, true] {
+        for (needed, total) in PROFILES {
+            SIZES.iter().for_each(|size| decode(&mut bench, needed, total, *size, is_planned));
         }
-        group.finish();
+    }
+    if let Some(file) = json {
+        let text = format!("[\n{}\n]\n", bench.cells.join(",\n"));
+        std::fs::write(&file, text).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 }
-
-fn glacier(criterion: &mut Criterion) {
-    for profile in [Profile::DEFAULT, Profile::WIDE] {
-        let mut group = criterion.benchmark_group(format!("glacier {} of {}", profile.needed, profile.total));
-        for size in SIZES {
-            let payload: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
-            let mut coder = Coder::new();
-            let (name, values) = coder.split(&payload, profile).expect("within bounds");
-            let last = &values[values.len() - usize::from(profile.needed)..];
-            assert!(coder.join(name, last).expect("sound") == payload, "not what was split");
-            group.throughput(Throughput::Bytes(size as u64));
-            group.bench_function(BenchmarkId::new("split", size), |bencher| {
-                bencher.iter(|| coder.split(black_box(&payload), profile).expect("within bounds"));
-            });
-            group.bench_function(BenchmarkId::new("verify all", size), |bencher| {
-                bencher.iter(|| {
-                    for (index, value) in (0..profile.total).zip(black_box(&values)) {
-                        black_box(verify(&name.fragment_key(index), value).expect("sound"));
-                    }
-                });
-            });
-            group.bench_function(BenchmarkId::new("join", size), |bencher| {
-                bencher.iter(|| coder.join(name, black_box(last)).expect("sound"));
-            });
-        }
-        group.finish();
-    }
-}
-
-/// Few and short samples: what is compared is compared within one run, and there are many cells.
-fn config() -> Criterion {
-    Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(100))
-        .measurement_time(Duration::from_millis(400))
-}
-
-criterion_group! { name = benches; config = config(); targets = encode, decode, glacier }
-criterion_main!(benches);

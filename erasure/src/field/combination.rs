@@ -9,15 +9,19 @@
 //! group 1: source 0 × rows G..2G, …                       (the last group may have fewer rows)
 //! ```
 //!
-//! Blocks come outermost: all groups read the same block of the sources, which therefore stays in the first-level cache.
-//! Without blocks, each group would fetch all of the sources anew, from wherever they are.
+//! Blocks come outermost: all groups read the same block of the sources, which is small enough for a second-level cache, and long
+//! enough that each stream through it is worth the prefetcher's while. Without blocks, each group would fetch all of the
+//! sources anew, from wherever they are.
+//!
+//! Vectors that lie across two cache lines cost twice. Buffers from an allocator begin with the same part of a line as a rule, so
+//! the first [`ALIGNMENT`] bytes are done on their own, and the rest from where the first output's next line begins.
 #![allow(unsafe_code, reason = "it calls the kernels, on what it asserts")]
 
 use super::kernel::{Kernel, Kind};
 use super::scalar;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, gfni_256, gfni_512};
-use crate::limits::{BLOCK_BYTES, STEP_BYTES};
+use crate::limits::{ALIGNED_FROM_BYTES, ALIGNMENT, BLOCK_BYTES, STEP_BYTES, STREAMED_FROM_BYTES};
 
 /// Rows of coefficients, ready for a kernel.
 ///
@@ -88,8 +92,13 @@ impl Combination {
         let length = sources[0].len();
         assert!(sources.iter().all(|source| source.len() == length));
         assert!(outputs.iter().all(|output| output.len() == length));
-        for start in (0..length).step_by(self.block) {
-            let range = start..length.min(start + self.block);
+        let is_streamed = length.saturating_mul(self.rows) >= STREAMED_FROM_BYTES;
+        let is_long = length >= ALIGNED_FROM_BYTES;
+        let to_next_line = |output: &&mut [u8]| output.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let head = outputs.first().filter(|_| is_long).map_or(0, to_next_line);
+        let first = (head > 0).then_some(0..ALIGNMENT);
+        let blocks = (head..length).step_by(self.block).map(|start| start..length.min(start + self.block));
+        for range in first.into_iter().chain(blocks) {
             match (self.kernel.kind(), &self.coefficients) {
                 (Kind::Scalar, Coefficients::Scalar(all)) => {
                     let groups = all.chunks(scalar::ROWS * self.sources);
@@ -122,7 +131,7 @@ impl Combination {
                         // SAFETY: a `Kernel` of this kind exists only where the processor has AVX-512F, AVX-512BW and
                         // GFNI; all sources and outputs are `length` bytes (asserted above), and `range` ends at or
                         // before that.
-                        unsafe { gfni_512::combine(group, sources, outputs, range.clone()) };
+                        unsafe { gfni_512::combine(group, sources, outputs, range.clone(), is_streamed) };
                     }
                 }
                 #[cfg(target_arch = "x86_64")]

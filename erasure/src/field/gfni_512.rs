@@ -1,13 +1,18 @@
 //! The kernel for AVX-512 with GFNI: 64 bytes times a coefficient in one instruction.
 //!
-//! Two vectors of each source by up to eight rows at a time: sixteen running sums, which leaves half of the 32 registers for
-//! sources and matrices, and each matrix that is loaded serves twice. The tail of a fragment is read and written through a
-//! mask; bytes behind the mask are not touched, not even by the memory system.
+//! Three vectors of each source by up to eight rows at a time: twenty-four running sums, three vectors of a source and the
+//! product just made are 28 of the 32 registers, and each matrix that is loaded serves three times. The last vectors of a
+//! fragment end where it ends and overlap what was done before: the same bytes are written again. Only a fragment shorter
+//! than a vector is read and written through a mask; bytes behind the mask are not touched, not even by the memory system.
+//!
+//! Rows can be *streamed*: written past the caches, so that the memory they go to is not fetched first. That halves the traffic
+//! of what is too much for any cache anyway, and hurts whatever would have been read again from there.
 #![allow(unsafe_code, reason = "vectors are loaded and stored through pointers")]
 
 use std::arch::x86_64::{
-    __m512i, __mmask64, _mm512_gf2p8affine_epi64_epi8, _mm512_loadu_si512, _mm512_mask_storeu_epi8,
-    _mm512_maskz_loadu_epi8, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_xor_si512,
+    __m512i, __mmask64, _mm_sfence, _mm512_gf2p8affine_epi64_epi8, _mm512_loadu_si512, _mm512_mask_storeu_epi8,
+    _mm512_maskz_loadu_epi8, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_stream_si512,
+    _mm512_xor_si512,
 };
 use std::ops::Range;
 
@@ -17,24 +22,31 @@ pub(super) const ROWS: usize = 8;
 /// Bytes of a vector.
 const WIDTH: usize = 64;
 
-/// Writes the bytes `range` of up to [`ROWS`] rows: the sums of all sources times their coefficients.
+/// Writes the bytes `range` of up to [`ROWS`] rows: the sums of all sources times their coefficients. Rows that begin with
+/// vectors' alignment are streamed if `is_streamed`.
 ///
 /// # Safety
 /// The processor has AVX-512F, AVX-512BW and GFNI. All sources and outputs are at least `range.end` bytes long.
 #[target_feature(enable = "avx512f,avx512bw,gfni")]
-pub(super) unsafe fn combine(matrices: &[u64], sources: &[&[u8]], outputs: &mut [&mut [u8]], range: Range<usize>) {
+pub(super) unsafe fn combine(
+    matrices: &[u64],
+    sources: &[&[u8]],
+    outputs: &mut [&mut [u8]],
+    range: Range<usize>,
+    is_streamed: bool,
+) {
     assert!(matrices.len() == sources.len() * outputs.len());
     // SAFETY: the caller's promises are those of `rows`.
     unsafe {
         match outputs.len() {
-            1 => rows::<1>(matrices, sources, outputs, range),
-            2 => rows::<2>(matrices, sources, outputs, range),
-            3 => rows::<3>(matrices, sources, outputs, range),
-            4 => rows::<4>(matrices, sources, outputs, range),
-            5 => rows::<5>(matrices, sources, outputs, range),
-            6 => rows::<6>(matrices, sources, outputs, range),
-            7 => rows::<7>(matrices, sources, outputs, range),
-            8 => rows::<8>(matrices, sources, outputs, range),
+            1 => rows::<1>(matrices, sources, outputs, range, is_streamed),
+            2 => rows::<2>(matrices, sources, outputs, range, is_streamed),
+            3 => rows::<3>(matrices, sources, outputs, range, is_streamed),
+            4 => rows::<4>(matrices, sources, outputs, range, is_streamed),
+            5 => rows::<5>(matrices, sources, outputs, range, is_streamed),
+            6 => rows::<6>(matrices, sources, outputs, range, is_streamed),
+            7 => rows::<7>(matrices, sources, outputs, range, is_streamed),
+            8 => rows::<8>(matrices, sources, outputs, range, is_streamed),
             _ => unreachable!("a group has 1 to 8 rows"),
         }
     }
@@ -48,20 +60,43 @@ unsafe fn rows<const COUNT: usize>(
     sources: &[&[u8]],
     outputs: &mut [&mut [u8]],
     range: Range<usize>,
+    is_streamed: bool,
 ) {
     let mut at = range.start;
-    // SAFETY: each call is for bytes below `range.end`, which the caller promises all buffers have.
+    let is_aligned = outputs.iter().all(|output| (output.as_ptr().addr() + at).is_multiple_of(WIDTH));
+    // SAFETY: each call is for bytes below `range.end`, which the caller promises all buffers have; those that overlap what was
+    // done begin at zero or later, because there are as many bytes before the end. What is streamed begins with a vector's
+    // alignment, as all of it does if the first is (checked above), and is fenced before anything else touches it.
     unsafe {
-        while range.end - at >= 2 * WIDTH {
-            tile::<COUNT, 2>(matrices, sources, outputs, at);
-            at += 2 * WIDTH;
+        if is_streamed && is_aligned {
+            while range.end - at >= 3 * WIDTH {
+                tile::<COUNT, 3, true>(matrices, sources, outputs, at);
+                at += 3 * WIDTH;
+            }
+            _mm_sfence();
         }
-        if range.end - at >= WIDTH {
-            tile::<COUNT, 1>(matrices, sources, outputs, at);
-            at += WIDTH;
+        while range.end - at >= 3 * WIDTH {
+            tile::<COUNT, 3, false>(matrices, sources, outputs, at);
+            at += 3 * WIDTH;
         }
-        if range.end > at {
-            tail::<COUNT>(matrices, sources, outputs, at, range.end - at);
+        match (range.end - at).div_ceil(WIDTH) {
+            3 if range.end >= 3 * WIDTH => {
+                tile::<COUNT, 3, false>(matrices, sources, outputs, range.end - 3 * WIDTH);
+            }
+            2 if range.end >= 2 * WIDTH => {
+                tile::<COUNT, 2, false>(matrices, sources, outputs, range.end - 2 * WIDTH);
+            }
+            _ => {
+                while range.end - at >= WIDTH {
+                    tile::<COUNT, 1, false>(matrices, sources, outputs, at);
+                    at += WIDTH;
+                }
+                if range.end > at && range.end >= WIDTH {
+                    tile::<COUNT, 1, false>(matrices, sources, outputs, range.end - WIDTH);
+                } else if range.end > at {
+                    short::<COUNT>(matrices, sources, outputs, at, range.end - at);
+                }
+            }
         }
     }
 }
@@ -69,10 +104,11 @@ unsafe fn rows<const COUNT: usize>(
 /// `VECTORS` vectors of each row, from the byte `at`.
 ///
 /// # Safety
-/// As [`combine`]; all buffers have `VECTORS × 64` bytes from `at`.
+/// As [`combine`]; all buffers have `VECTORS × 64` bytes from `at`. If the rows are streamed, that byte of each output has an
+/// address divisible by 64, and the caller fences before these bytes are accessed.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,gfni")]
-unsafe fn tile<const COUNT: usize, const VECTORS: usize>(
+unsafe fn tile<const COUNT: usize, const VECTORS: usize, const IS_STREAMED: bool>(
     matrices: &[u64],
     sources: &[&[u8]],
     outputs: &mut [&mut [u8]],
@@ -90,18 +126,25 @@ unsafe fn tile<const COUNT: usize, const VECTORS: usize>(
     for (output, sums) in outputs.iter_mut().zip(&sums) {
         for (vector, sum) in sums.iter().enumerate() {
             // SAFETY: the output has 64 bytes from `at + 64 · vector` (the caller's promise), borrowed mutably; the store
-            // asks for no alignment.
-            unsafe { _mm512_storeu_si512(output.as_mut_ptr().add(at).add(vector * WIDTH).cast(), *sum) };
+            // asks for no alignment, unless it is streamed, and then the caller promises it, and the fence.
+            unsafe {
+                let place = output.as_mut_ptr().add(at).add(vector * WIDTH).cast();
+                if IS_STREAMED {
+                    _mm512_stream_si512(place, *sum);
+                } else {
+                    _mm512_storeu_si512(place.cast(), *sum);
+                }
+            }
         }
     }
 }
 
-/// The last bytes of each row, `length` from the byte `at`, fewer than a vector.
+/// Bytes of rows that are shorter than a vector, `length` from the byte `at`.
 ///
 /// # Safety
 /// As [`combine`]; all buffers have `length` bytes from `at`, and `length` is 1 to 63.
 #[target_feature(enable = "avx512f,avx512bw,gfni")]
-unsafe fn tail<const COUNT: usize>(
+unsafe fn short<const COUNT: usize>(
     matrices: &[u64],
     sources: &[&[u8]],
     outputs: &mut [&mut [u8]],

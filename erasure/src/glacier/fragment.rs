@@ -177,14 +177,20 @@ pub fn value_bytes(length: usize, needed: u8, total: u8) -> usize {
     data_at(total) + data_bytes(length, needed)
 }
 
-/// Writes headers and paths in front of data that is there already, and names the aggregate.
-pub(super) fn seal(needed: u8, total: u8, length: usize, values: &mut [Vec<u8>]) -> AggregateName {
-    assert!(values.len() == usize::from(total));
+/// Names the aggregate whose fragments have these leaves, and writes headers and paths into `values`, each with its index, in
+/// front of data that is there already.
+pub(super) fn seal<'a>(
+    needed: u8,
+    total: u8,
+    length: usize,
+    leaves: Vec<Hash>,
+    values: impl Iterator<Item = (u8, &'a mut [u8])>,
+) -> AggregateName {
+    assert!(leaves.len() == usize::from(total));
     let data_at = data_at(total);
-    let leaves = (0..total).zip(values.iter()).map(|(index, value)| merkle::leaf(index, &value[data_at..])).collect();
     let tree = Tree::new(leaves);
     let manifest = Manifest { needed, total, length, root: tree.root() };
-    for (index, value) in (0..total).zip(values) {
+    for (index, value) in values {
         value[..HEADER_BYTES].copy_from_slice(&manifest.header(index));
         let (path, _) = value[HEADER_BYTES..data_at].as_chunks_mut::<HASH_BYTES>();
         for (place, hash) in path.iter_mut().zip(tree.path(index)) {

@@ -24,6 +24,17 @@ pub const ENTRY_BYTES: usize = 53;
 pub const CODES_KEPT_MAX: usize = 4;
 /// Bytes of decoding plans kept for each of them.
 pub const PLAN_BYTES_MAX: usize = 256 << 10;
+/// Fragments whose data is made at a time: what the widest kernel makes at once.
+pub const CODE_ROWS: usize = 8;
+/// Bytes of each of them that are made, and hashed, before the next ones: all of them stay in a second-level cache, and are a
+/// multiple of what is hashed at once.
+pub const CODE_BLOCK_BYTES: usize = 32 << 10;
+/// Smallest piece of memory for fragments that is kept to be used again.
+pub const SLAB_BYTES_MIN: usize = 256 << 10;
+/// Most bytes of them in the process: the fragments of the largest aggregate, with 5 of 56 that suffice, are 45 MiB.
+pub const SLABS_KEPT_BYTES_MAX: usize = 48 << 20;
+/// Most coders kept between computations: as many as there are workers, as a rule.
+pub const CODERS_KEPT_MAX: usize = 2;
 
 /// Largest value a fragment can be: all of the largest aggregate, of which one fragment suffices.
 pub const FRAGMENT_BYTES_MAX: usize =
@@ -34,6 +45,9 @@ const _: () = assert!(PREFACE_BYTES + ENTRY_BYTES + BLOCK_BYTES_MAX <= AGGREGATE
 const _: () = assert!(FRAGMENT_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 // The fullest directory leaves most of an aggregate to what it lists.
 const _: () = assert!(PREFACE_BYTES + OBJECTS_PER_AGGREGATE_MAX * ENTRY_BYTES <= AGGREGATE_BYTES_MAX / 16);
+// The memory for any aggregate of the customary profile is used again.
+const _: () = assert!(56 * (AGGREGATE_BYTES_MAX / 5 + (1 << 10)) <= SLABS_KEPT_BYTES_MAX);
+const _: () = assert!(CODE_BLOCK_BYTES.is_multiple_of(FRAGMENT_STEP_BYTES));
 // Lengths are written in four bytes, indexes in one, and a path is as long as the tree is deep.
 const _: () = assert!(AGGREGATE_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(1 << PATH_HASHES_MAX == FRAGMENTS_MAX);

@@ -14,8 +14,8 @@
 //!                      PAST
 //! ```
 //!
-//! Objects are packed into aggregates (`aggregate`, `aggregation`), an aggregate is coded into fragments (`coder`) of which few
-//! suffice (`profile`), and each fragment proves what it is (`fragment`, `merkle`, `name`). Where they lie follows from the
+//! Objects are packed into aggregates (`aggregate`, `aggregation`), an aggregate is coded into fragments (`coder`, over memory that is
+//! used again, `slab`) of which few suffice (`profile`), and each fragment proves what it is (`fragment`, `merkle`, `name`). Where they lie follows from the
 //! name and the ring document (`placement`); how likely they survive is counted in `survival`. A `keeper` has them on its disk and reports in `rounds` to the
 //! `steward`, who has what is missing made anew (`repair`, over `gathering`) and looks what of an aggregate lives in PAST
 //! (`inspection`); it brings fragments that are another's to hold to him (`handing`). `notes` are of what waits to be
@@ -44,6 +44,7 @@ pub mod profile;
 mod repair;
 mod rounds;
 mod site;
+mod slab;
 mod steward;
 pub mod survival;
 pub mod wire;

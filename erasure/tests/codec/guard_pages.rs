@@ -68,7 +68,7 @@ impl Drop for Guarded {
 #[test]
 fn no_kernel_leaves_its_buffers() {
     let mut chance = Chance(10);
-    let block = (32 << 10) / 5 / 128 * 128;
+    let block = (1 << 20) / 5 / 384 * 384;
     for kernel in Kernel::available() {
         // Nine rows: every kernel has a whole group and a smaller one; then each smaller group alone.
         for (needed, total, lengths) in [

@@ -69,13 +69,39 @@ fn every_number_of_rows_gives_the_oracles_bytes() {
 fn the_edges_of_blocks_give_the_oracles_bytes() {
     let mut chance = Chance(9);
     for (needed, total) in [(1, 3), (5, 14), (32, 37), (128, 131), (250, 256)] {
-        let block = (32 << 10) / needed;
-        let whole = block / 128 * 128;
-        // In steps that meet each remainder of a vector often, for the sources of the large ones take long.
-        let step = if needed == 1 { 7 } else { 3 };
-        let edges = [block, whole, 2 * whole].into_iter().flat_map(|edge| (edge - 65..=edge + 65).step_by(step));
+        let block = (1 << 20) / needed;
+        let whole = block / 384 * 384;
+        // Blocks begin up to 63 bytes later, where a cache line does. In steps that meet each remainder of a vector often, for
+        // the oracle takes long.
+        let edges = [block, whole, 2 * whole].into_iter().flat_map(|edge| (edge - 65..=edge + 129).step_by(13));
         for length in edges.chain([whole - 1, whole, whole + 1, 2 * whole - 1, 2 * whole, 2 * whole + 1]) {
             compare(needed, total, length, &mut chance);
+        }
+    }
+}
+
+/// 33 MiB of parity, which is more than is written through the caches: at offsets that align nothing, and then all of it
+/// beginning with the same byte of a cache line, as streaming wants it.
+#[test]
+fn what_is_written_past_the_caches_are_the_oracles_bytes() {
+    let mut chance = Chance(11);
+    let (needed, total, length) = (2, 35, (1 << 20) + 333);
+    compare(needed, total, length, &mut chance);
+    let code = Code::with_kernel(needed, total, oracle()).expect("a code");
+    let expected = encoded(&code, length, &mut chance);
+    for kernel in fast() {
+        let encoder = Encoder::new(&Code::with_kernel(needed, total, kernel).expect("a code"));
+        for offset in [0, 1, 63] {
+            let mut around = vec![vec![AROUND; length + 200]; total - needed];
+            let starts: Vec<usize> = around.iter().map(|bytes| bytes.as_ptr().align_offset(64) + offset).collect();
+            let mut parity: Vec<&mut [u8]> =
+                around.iter_mut().zip(&starts).map(|(bytes, start)| &mut bytes[*start..start + length]).collect();
+            encoder.encode(&read(&expected[..needed]), &mut parity).expect("sound");
+            for ((bytes, start), expected) in around.iter().zip(starts).zip(&expected[needed..]) {
+                assert!(&bytes[start..start + length] == expected, "{}: offset {offset}", kernel.name());
+                let mut outside = bytes[..start].iter().chain(&bytes[start + length..]);
+                assert!(outside.all(|byte| *byte == AROUND), "{}: offset {offset}", kernel.name());
+            }
         }
     }
 }

@@ -1,0 +1,9 @@
+//! Arbitrary bytes at the door `aggregate`.
+#![no_main]
+
+#[path = "../doors.rs"]
+mod doors;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    doors::knock("aggregate", bytes);
+});
