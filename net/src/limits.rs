@@ -82,8 +82,10 @@ pub const ROWS_PAUSE_MAX: Micros = 900 * SECOND;
 pub const MEASURES_PER_ROUND: usize = 6;
 /// A node that we heard of within this is believed alive when a message could go straight to it.
 pub const DIRECT_FRESH: Micros = 600 * SECOND;
-/// Nodes of which nothing is known are tried straight while so many in a hundred such tries succeed.
-pub const DIRECT_SUCCESS_MIN: u64 = 88;
+/// Nodes of which nothing is known are tried straight, one at a time, while so many in a hundred such tries succeed;
+pub const DIRECT_ALONE_MIN: u64 = 97;
+/// two at once while so many do.
+pub const DIRECT_SUCCESS_MIN: u64 = 60;
 /// When fewer do, one message in so many is still tried so.
 pub const DIRECT_TRIAL_EVERY: u64 = 16;
 /// Most nodes that a message is tried straight at by one node.
