@@ -92,13 +92,18 @@ impl Pastry {
         tries_fail || away * 100 > (100 - DIRECT_ALONE_MIN) * neighbours.len() as u64
     }
 
-    /// How long a try waits for its acknowledgement.
+    /// How long a try waits for its acknowledgement: as long as that node's round trips demand, or those of earlier tries, or
+    /// those of the leaf set, which are as near or far as anybody.
     pub(super) fn direct_wait(&self, id: Id) -> Micros {
         if self.liveness.round_trip(id).is_some() {
-            self.liveness.wait(id)
-        } else {
-            self.direct.round_trip.wait(WAIT_UNKNOWN)
+            return self.liveness.wait(id);
         }
+        let mut of_strangers = self.direct.round_trip;
+        if of_strangers.smoothed().is_none() {
+            let known = self.leaf_set.members().into_iter().filter_map(|id| self.liveness.round_trip(id));
+            known.for_each(|taken| of_strangers.sample(0, taken));
+        }
+        of_strangers.wait(WAIT_UNKNOWN)
     }
 
     /// Whether we have lately heard of it ourselves, and it takes routed messages.
