@@ -323,6 +323,7 @@ impl Pastry {
         if was_adjacent && self.is_ready() {
             self.announce_death(turn);
         }
+        self.hops_lost(turn, id);
         self.join_settled(turn, id);
     }
 

@@ -240,6 +240,17 @@ impl Pastry {
         self.reroute(turn, hop);
     }
 
+    /// A peer was found dead: nothing waits for it any longer.
+    pub(super) fn hops_lost(&mut self, turn: &mut Turn<'_>, id: Id) {
+        let lost: Vec<u64> = self.hops.iter().filter(|(_, hop)| hop.to == id).map(|(request, _)| *request).collect();
+        for request in lost {
+            if let Some(hop) = self.hops.remove(&request) {
+                turn.not_due(hop.due, Due::Hop(request));
+                self.reroute(turn, hop);
+            }
+        }
+    }
+
     /// A message was not acknowledged: another way, unless another copy is under way.
     fn reroute(&mut self, turn: &mut Turn<'_>, hop: Hop) {
         let Hop { route, to, mut tried, .. } = hop;
