@@ -8,9 +8,10 @@
 //! again until it is acknowledged or that member found dead. So it waits, too, at a root that does not own its keys
 //! ([`super::ownership`]).
 //!
-//! A question may leave its origin in two copies, for two nodes that the ring document names ([`super::direct`]). One of them takes
-//! other ways, the other ends at a hop that does not acknowledge. They meet at the root, as do duplicates that arise where an
-//! acknowledgement was lost; it answers each and counts the question once.
+//! A question may be under way in copies: from its origin to two nodes that the ring document names ([`super::direct`]), and from
+//! whoever waits for a silent node to the one that is the root if that is dead. One copy takes other ways, the rest end at the
+//! first hop that does not acknowledge. They meet at the root, as do duplicates that arise where an acknowledgement was lost; it
+//! answers each and counts the question once.
 
 use super::Pastry;
 use crate::id::Id;
@@ -236,8 +237,24 @@ impl Pastry {
             self.direct.failed();
         } else if hop.to != turn.site.me {
             self.probe(turn, hop.to);
+            self.prepare_next(turn, &hop);
         }
         self.reroute(turn, hop);
+    }
+
+    /// Whom a question waits for may be dead, and then the next nearest is the root; but that one must find it out, too. It is
+    /// given a copy already, so that both do so at once.
+    fn prepare_next(&mut self, turn: &mut Turn<'_>, hop: &Hop) {
+        let Hop { route, to, .. } = *hop;
+        let is_first = hop.otherwise == Otherwise::AnotherWay && !hop.tried.contains(&to);
+        if !is_first || route.purpose != Purpose::Locate || !self.leaf_set.covers(route.target) {
+            return;
+        }
+        let next = self.leaf_set.nearest(route.target, |id| id != to);
+        if next != turn.site.me && self.hops.len() < HOPS_OPEN_MAX {
+            let copy = Hop { otherwise: Otherwise::Nothing, ..Hop::new(route, next, Vec::new(), false) };
+            self.hand_over(turn, copy, self.liveness.wait(next));
+        }
     }
 
     /// A peer was found dead: nothing waits for it any longer.
