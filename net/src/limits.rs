@@ -158,7 +158,7 @@ pub const LOCATES_MAX: usize = 4_096;
 /// How many routed questions a root remembers, so as to answer each once.
 pub const ROOTED_MAX: usize = 1_024;
 
-const _: () = assert!(DEPARTED_TOLD_MAX <= IDS_PER_MESSAGE_MAX);
+const _: () = assert!(DEPARTED_TOLD_MAX < IDS_PER_MESSAGE_MAX);
 // A death is found out while those who ask still wait, and a lease outlasts the silence after which a neighbour is pinged.
 const _: () = assert!(NEIGHBOUR_PING < NEIGHBOUR_LATE && NEIGHBOUR_LATE + probe_waits() < OWNERSHIP_LEASE);
 const _: () = assert!(2 * probe_waits() < LOCATE_TRIES as u64 * LOCATE_WAIT);
