@@ -59,8 +59,9 @@ impl Direct {
 }
 
 impl Pastry {
-    /// The node nearest to `target` by the ring document, if it is worth a try.
-    pub(super) fn direct_hop(&self, turn: &mut Turn<'_>, target: Id, tried: &[Id]) -> Option<Id> {
+    /// The node nearest to `target` by the ring document, if it is worth a try. One of which nothing is known is tried by the
+    /// message's origin alone: who gets it from there by the table would repeat what was tried in vain.
+    pub(super) fn direct_hop(&self, turn: &mut Turn<'_>, target: Id, is_origin: bool, tried: &[Id]) -> Option<Id> {
         if !self.direct.is_used || tried.len() >= DIRECT_TRIES_MAX {
             return None;
         }
@@ -69,7 +70,8 @@ impl Pastry {
         let mut nearest = itself.into_iter().chain(roster.neighbours(target)).take(CANDIDATES);
         let may_be_root = |id: &Id| !tried.contains(id) && !self.is_out_of_service(*id, turn.now);
         let id = nearest.find(may_be_root).filter(|id| id.is_nearer(target, me))?;
-        (self.is_in_service(id, turn.now) || self.direct.is_worthwhile(turn.site.random())).then_some(id)
+        let is_tried = self.is_in_service(id, turn.now) || is_origin && self.direct.is_worthwhile(turn.site.random());
+        is_tried.then_some(id)
     }
 
     /// Whom a copy of a message should go to at once that goes straight to `first`, of whom nothing is known: the next nearest,

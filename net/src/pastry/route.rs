@@ -183,7 +183,7 @@ impl Pastry {
             return;
         }
         let is_trial = matches!(way, Way::Straight(_)) && !self.is_in_service(to, turn.now);
-        let may_be_two = is_trial && route.hops == 0 && self.hops.len() + 1 < HOPS_OPEN_MAX;
+        let may_be_two = is_trial && self.hops.len() + 1 < HOPS_OPEN_MAX;
         let second = if may_be_two { self.direct_second(turn, route.target, to, &tried) } else { None };
         let first = self.hand_over(turn, Hop::new(route, to, tried.clone(), is_trial), wait);
         if let Some(second) = second {
@@ -299,7 +299,7 @@ impl Pastry {
         let is_covered = self.leaf_set.covers(target);
         if !is_covered
             && route.purpose == Purpose::Locate
-            && let Some(id) = self.direct_hop(turn, target, tried)
+            && let Some(id) = self.direct_hop(turn, target, route.hops == 0, tried)
         {
             return Way::Straight(id);
         }
