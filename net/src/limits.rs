@@ -82,8 +82,10 @@ pub const ROWS_PAUSE_MAX: Micros = 900 * SECOND;
 pub const MEASURES_PER_ROUND: usize = 6;
 /// A node that we heard of within this is believed alive when a message could go straight to it.
 pub const DIRECT_FRESH: Micros = 600 * SECOND;
-/// Nodes of which nothing is known are tried straight while so many in a hundred such tries succeed.
-pub const DIRECT_SUCCESS_MIN: u64 = 88;
+/// Nodes of which nothing is known are tried straight, one at a time, while so many in a hundred such tries succeed;
+pub const DIRECT_ALONE_MIN: u64 = 97;
+/// two at once while so many do.
+pub const DIRECT_SUCCESS_MIN: u64 = 60;
 /// When fewer do, one message in so many is still tried so.
 pub const DIRECT_TRIAL_EVERY: u64 = 16;
 /// Most nodes that a message is tried straight at by one node.
@@ -156,7 +158,7 @@ pub const LOCATES_MAX: usize = 4_096;
 /// How many routed questions a root remembers, so as to answer each once.
 pub const ROOTED_MAX: usize = 1_024;
 
-const _: () = assert!(DEPARTED_TOLD_MAX <= IDS_PER_MESSAGE_MAX);
+const _: () = assert!(DEPARTED_TOLD_MAX < IDS_PER_MESSAGE_MAX);
 // A death is found out while those who ask still wait, and a lease outlasts the silence after which a neighbour is pinged.
 const _: () = assert!(NEIGHBOUR_PING < NEIGHBOUR_LATE && NEIGHBOUR_LATE + probe_waits() < OWNERSHIP_LEASE);
 const _: () = assert!(2 * probe_waits() < LOCATE_TRIES as u64 * LOCATE_WAIT);

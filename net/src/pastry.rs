@@ -200,7 +200,10 @@ impl Pastry {
                 let presence = self.presence(turn);
                 match self.liveness.probe_due(turn, id, presence) {
                     Verdict::Dead => self.peer_died(turn, id),
-                    Verdict::Open => self.ping_through_relays(turn, id),
+                    Verdict::Open => {
+                        self.ping_through_relays(turn, id);
+                        self.warn_beyond(turn, id);
+                    }
                 }
             }
             _ => unreachable!("not a matter of Pastry"),
@@ -323,6 +326,7 @@ impl Pastry {
         if was_adjacent && self.is_ready() {
             self.announce_death(turn);
         }
+        self.hops_lost(turn, id);
         self.join_settled(turn, id);
     }
 
@@ -337,13 +341,17 @@ impl Pastry {
 
     fn send_leaf_set(&self, turn: &mut Turn<'_>, to: Id, request: Option<u64>, wants_answer: bool) {
         let request = request.unwrap_or_else(|| turn.site.number());
-        let gossip = LeafSetGossip {
+        let gossip = LeafSetGossip { wants_answer, ..self.gossip(turn) };
+        turn.send(to, request, Body::LeafSet(gossip));
+    }
+
+    fn gossip(&self, turn: &Turn<'_>) -> LeafSetGossip {
+        LeafSetGossip {
             presence: self.presence(turn),
             members: self.leaf_set.members(),
             departed: self.liveness.lately_departed(),
-            wants_answer,
-        };
-        turn.send(to, request, Body::LeafSet(gossip));
+            wants_answer: false,
+        }
     }
 }
 

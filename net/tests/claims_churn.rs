@@ -321,6 +321,120 @@ fn claim_08_a_silent_neighbour_is_not_answered_for_until_it_is_found_dead() {
     assert!(taken < 10 * SECOND);
 }
 
+/// Kills a node, asks for its key at one of its leaf set that is not next to it, and says how long the answer took. Who asks is
+/// given to `prepare`, with the dead one's id.
+fn question_to_the_dead(seed: u64, prepare: impl Fn(&mut World<Overlay>, NodeIndex, Id)) -> Micros {
+    let mut world = settled(seed, 60);
+    let mut live = world.live_ids();
+    live.sort();
+    let (root, node) = (live[20], world.index(live[25]).unwrap());
+    prepare(&mut world, node, root);
+    let dead = world.index(root).unwrap();
+    world.kill(dead);
+    let begun = world.now();
+    let rest = world.live_ids();
+    let reply = world.ask(node, Command::Locate { target: root });
+    assert!(
+        matches!(reply, Some(Reply::Located { root: named, .. }) if Some(named) == live_root(&rest, root)),
+        "{reply:?}"
+    );
+    let taken = world.now() - begun;
+    println!("answered after {} ms", taken / MILLISECOND);
+    taken
+}
+
+/// Who waits for a dead root and who is the root then find it dead at the same time, not one after the other.
+#[test]
+fn claim_08_the_next_root_looks_for_the_dead_one_while_others_wait() {
+    for seed in 0xc0850..0xc0858 {
+        assert!(question_to_the_dead(seed, |_, _, _| {}) < 7 * SECOND);
+    }
+}
+
+/// The control: what is sent past the dead root is lost, the first time.
+#[test]
+fn claim_08_control_the_next_root_is_told_when_the_dead_one_was_given_up() {
+    let slow = (0xc0850..0xc0858).filter(|seed| {
+        let taken = question_to_the_dead(*seed, |world, node, dead| {
+            let mut was_lost = false;
+            let mut is_lost = move |to: Id, body: &Body| {
+                let is_copy = to != dead && matches!(body, Body::Route(_));
+                let is_first = is_copy && !was_lost;
+                was_lost |= is_copy;
+                is_first
+            };
+            world.corrupt(
+                node,
+                Box::new(move |action| match &action {
+                    Action::Send { to, message } if is_lost(*to, &message.body) => vec![],
+                    _ => vec![action],
+                }),
+            );
+        });
+        taken >= 7 * SECOND
+    });
+    assert!(slow.count() >= 4, "the measure would not notice");
+}
+
+/// Kills nodes one after the other, and says how much later than one neighbour the other found each dead, at most.
+fn neighbours_find_out_apart(seed: u64, prepare: impl Fn(&mut World<Overlay>, NodeIndex)) -> Micros {
+    let mut world = settled(seed, 60);
+    let mut live = world.live_ids();
+    live.sort();
+    for node in world.nodes() {
+        prepare(&mut world, node);
+    }
+    let mut most = 0;
+    for at in (5..55).step_by(5) {
+        let dead = live[at];
+        let beside = [live[at - 1], live[at + 1]].map(|id| world.index(id).unwrap());
+        let node = world.index(dead).unwrap();
+        world.kill(node);
+        let knows = |world: &World<Overlay>, node: NodeIndex| {
+            world.machine(node).is_some_and(|machine| !machine.status().leaf_set.contains(&dead))
+        };
+        let mut found = [None; 2];
+        while found.contains(&None) {
+            world.run_for(20 * MILLISECOND);
+            for (at, node) in beside.into_iter().enumerate() {
+                if found[at].is_none() && knows(&world, node) {
+                    found[at] = Some(world.now());
+                }
+            }
+        }
+        let [one, other] = found.map(Option::unwrap_or_default);
+        most = most.max(one.abs_diff(other));
+        world.run_for(10 * SECOND);
+    }
+    println!("at most {} ms apart", most / MILLISECOND);
+    most
+}
+
+#[test]
+fn claim_08_the_neighbours_of_the_dead_find_out_together() {
+    assert!(neighbours_find_out_apart(0xc0860, |_, _| {}) < 2 * SECOND);
+}
+
+/// The control: nobody is told of a suspect, only of the dead.
+#[test]
+fn claim_08_control_neighbours_that_are_not_warned_find_out_later() {
+    let apart = neighbours_find_out_apart(0xc0860, |world, node| {
+        let mut known = BTreeSet::new();
+        world.corrupt(
+            node,
+            Box::new(move |action| match &action {
+                // Of the dead all of the leaf set are told at once, of a suspect one.
+                Action::Send { message: Message { body: Body::LeafSet(gossip), .. }, .. } => {
+                    let is_news = gossip.departed.first().is_some_and(|id| known.insert(*id));
+                    if is_news { vec![] } else { vec![action] }
+                }
+                _ => vec![action],
+            }),
+        );
+    });
+    assert!(apart > 2 * SECOND, "the measure would not notice");
+}
+
 /// A node that is cut off stops answering for keys while the others still wait for it to be found dead, or soon after.
 #[test]
 fn claim_08_a_node_cut_off_stops_answering() {

@@ -10,6 +10,7 @@ use net::overlay::Overlay;
 use net::ring::Parameters;
 use net::sim::{Dice, Founding, NodeIndex, Weather, World, leaf_set_faults, live_root};
 use net::wire::{Body, Message};
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 const HALF: usize = 12;
@@ -202,6 +203,50 @@ fn claim_04_the_short_way_is_hardly_longer_than_the_straight_one() {
 #[ignore = "slow: 10,000 nodes"]
 fn claim_04_the_short_way_is_hardly_longer_than_the_straight_one_at_10000() {
     stretch_is_small(10_000);
+}
+
+/// 600 nodes, a fifth of whom went ten minutes ago, so that their neighbours have found them dead and the rest knows nothing;
+/// each that is left is given to `prepare`.
+fn routes_where_a_fifth_is_away(prepare: impl Fn(&mut World<Overlay>, NodeIndex)) -> Routes {
+    let seed = 0xc04a;
+    println!("seed {seed}");
+    let (mut world, mut dice) = (settled(seed, 600), Dice::new(seed));
+    while world.live_ids().len() > 480 {
+        world.kill(dice.below(600));
+    }
+    world.run_for(600 * SECOND);
+    for node in world.nodes() {
+        prepare(&mut world, node);
+    }
+    let routes = route(&mut world, &mut dice, 2_000);
+    println!("delay stretch {:.3}, mean {:.3} hops", routes.stretch(), routes.mean());
+    assert_eq!((routes.wrong, routes.unanswered), (0, 0));
+    routes
+}
+
+#[test]
+fn claim_04_the_short_way_stays_short_where_a_fifth_is_away() {
+    assert!(routes_where_a_fifth_is_away(|_, _| {}).stretch() <= 1.6);
+}
+
+/// The control: of two copies that a question leaves its origin in, the second is lost.
+#[test]
+fn claim_04_control_one_copy_alone_waits_for_those_that_are_away() {
+    let routes = routes_where_a_fifth_is_away(|world, node| {
+        let mut sent = BTreeMap::new();
+        world.corrupt(
+            node,
+            Box::new(move |action| match &action {
+                Action::Send { message: Message { body: Body::Route(route), .. }, .. } if route.hops == 1 => {
+                    let times = sent.entry(route.question).or_insert(0);
+                    *times += 1;
+                    if *times == 2 { vec![] } else { vec![action] }
+                }
+                _ => vec![action],
+            }),
+        );
+    });
+    assert!(routes.stretch() > 1.9);
 }
 
 /// Messages a node and second of a ring at rest, ten minutes old, and the most routing-table entries of a node. Counted over

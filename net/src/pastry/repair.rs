@@ -9,9 +9,11 @@
 use super::{Pastry, join};
 use crate::id::Id;
 use crate::limits::{
-    HEAL, LEAF_SET_EXCHANGE, MILLISECOND, NEIGHBOUR_LATE, NEIGHBOUR_PING, SECOND, TABLE_FIRST, TABLE_LOOK,
+    HEAL, LEAF_SET_EXCHANGE, MILLISECOND, NEIGHBOUR_LATE, NEIGHBOUR_PING, SECOND, SUSPECT_PINGS, TABLE_FIRST,
+    TABLE_LOOK,
 };
 use crate::site::{Due, Turn};
+use crate::wire::Body;
 
 impl Pastry {
     pub(super) fn begin_upkeep(&mut self, turn: &mut Turn<'_>) {
@@ -114,6 +116,25 @@ impl Pastry {
             self.is_healing = true;
             turn.site.cancel(&[Due::Heal]);
             turn.due_about(SECOND, Due::Heal);
+        }
+    }
+
+    /// A neighbour has just become a suspect: the one next to it on its other side is told, to look for itself. Either may be
+    /// the root of its keys next, and mostly one of them notices long before the other would.
+    pub(super) fn warn_beyond(&mut self, turn: &mut Turn<'_>, suspect: Id) {
+        let has_just = self.liveness.open_ping(suspect).is_some_and(|(pings, _)| pings == SUSPECT_PINGS + 1);
+        if !has_just || !self.is_ready() {
+            return;
+        }
+        for side in [self.leaf_set.clockwise(), self.leaf_set.counter_clockwise()] {
+            if let [neighbour, beyond, ..] = *side
+                && neighbour == suspect
+            {
+                let mut gossip = self.gossip(turn);
+                gossip.departed.insert(0, suspect);
+                let request = turn.site.number();
+                turn.send(beyond, request, Body::LeafSet(gossip));
+            }
         }
     }
 

@@ -6,7 +6,12 @@
 //! digits as we do and is nearer. A hop that does not acknowledge in time is probed, and passed over for this message; but not
 //! the nearest member of the leaf set, for past it we would take ourselves for the root of its keys: the message is offered
 //! again until it is acknowledged or that member found dead. So it waits, too, at a root that does not own its keys
-//! ([`super::ownership`]). Duplicates that arise (an acknowledgement was lost) meet at the root, which counts each question once.
+//! ([`super::ownership`]).
+//!
+//! A question may be under way in copies: from its origin to two nodes that the ring document names ([`super::direct`]), and from
+//! whoever waits for a silent node to the one that is the root if that is dead. One copy takes other ways, the rest end at the
+//! first hop that does not acknowledge. They meet at the root, as do duplicates that arise where an acknowledgement was lost; it
+//! answers each and counts the question once.
 
 use super::Pastry;
 use crate::id::Id;
@@ -29,6 +34,25 @@ pub(super) struct Hop {
     due: Micros,
     /// Whether it was sent straight to a node of which nothing was known.
     is_trial: bool,
+    /// What is done if it is not acknowledged.
+    otherwise: Otherwise,
+}
+
+impl Hop {
+    fn new(route: Route, to: Id, tried: Vec<Id>, is_trial: bool) -> Hop {
+        Hop { route, to, tried, sent: 0, due: 0, is_trial, otherwise: Otherwise::AnotherWay }
+    }
+}
+
+/// What is done with a message that is not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Otherwise {
+    /// It takes another way.
+    AnotherWay,
+    /// Nothing if the copy with this number, sent at the same time, is still under way; that one takes another way, then.
+    Twin(u64),
+    /// Nothing: somebody has acknowledged another copy.
+    Nothing,
 }
 
 /// Where a message goes from here.
@@ -158,18 +182,34 @@ impl Pastry {
             turn.count(Metric::Dropped);
             return;
         }
-        let request = turn.site.number();
+        let is_trial = matches!(way, Way::Straight(_)) && !self.is_in_service(to, turn.now);
+        let may_be_two = is_trial && self.hops.len() + 1 < HOPS_OPEN_MAX;
+        let second = if may_be_two { self.direct_second(turn, route.target, to, &tried) } else { None };
+        let first = self.hand_over(turn, Hop::new(route, to, tried.clone(), is_trial), wait);
+        if let Some(second) = second {
+            let is_trial = !self.is_in_service(second, turn.now);
+            let wait = self.direct_wait(second);
+            let twin = self.hand_over(turn, Hop::new(route, second, tried, is_trial), wait);
+            self.hops.entry(first).and_modify(|hop| hop.otherwise = Otherwise::Twin(twin));
+            self.hops.entry(twin).and_modify(|hop| hop.otherwise = Otherwise::Twin(first));
+        }
+    }
+
+    /// Sends a message to a next hop, or keeps it here for a while if that is us; returns the number by which it is acknowledged.
+    fn hand_over(&mut self, turn: &mut Turn<'_>, mut hop: Hop, wait: Micros) -> u64 {
+        let (request, to) = (turn.site.number(), hop.to);
         if to != turn.site.me {
-            if route.hops > 0 {
+            if hop.route.hops > 0 {
                 turn.count(Metric::Forwarded);
             }
-            turn.send(to, request, Body::Route(Route { hops: route.hops + 1, ..route }));
+            turn.send(to, request, Body::Route(Route { hops: hop.route.hops + 1, ..hop.route }));
         }
-        let times = tried.iter().filter(|id| **id == to).count() as u32;
+        let times = hop.tried.iter().filter(|id| **id == to).count() as u32;
         let wait = if times == 0 { wait } else { wait.max((wait << times.min(8)).min(HOP_WAIT_MAX)) };
-        let due = turn.due_after(wait, Due::Hop(request));
-        let is_trial = matches!(way, Way::Straight(_)) && !self.is_in_service(to, turn.now);
-        self.hops.insert(request, Hop { route, to, tried, sent: turn.now, due, is_trial });
+        hop.sent = turn.now;
+        hop.due = turn.due_after(wait, Due::Hop(request));
+        self.hops.insert(request, hop);
+        request
     }
 
     pub(super) fn hop_acknowledged(&mut self, turn: &mut Turn<'_>, from: Id, request: u64) {
@@ -181,19 +221,66 @@ impl Pastry {
             if hop.is_trial {
                 self.direct.succeeded(hop.sent, turn.now);
             }
+            if let Otherwise::Twin(twin) = hop.otherwise {
+                self.hops.entry(twin).and_modify(|twin| twin.otherwise = Otherwise::Nothing);
+            }
         }
     }
 
     /// The next hop did not acknowledge: once more, or another way.
     pub(super) fn hop_silent(&mut self, turn: &mut Turn<'_>, request: u64) {
-        let Some(Hop { route, to, mut tried, is_trial, .. }) = self.hops.remove(&request) else { return };
-        if is_trial {
+        let Some(hop) = self.hops.remove(&request) else { return };
+        if hop.is_trial {
             // Nobody we depend on: one ping tells whether it is worth another try.
             let presence = self.presence(turn);
-            self.liveness.call_out(turn, to, presence);
+            self.liveness.call_out(turn, hop.to, presence);
             self.direct.failed();
-        } else if to != turn.site.me {
-            self.probe(turn, to);
+        } else if hop.to != turn.site.me {
+            self.probe(turn, hop.to);
+            self.prepare_next(turn, &hop);
+        }
+        self.reroute(turn, hop);
+    }
+
+    /// Whom a question waits for may be dead, and then the next nearest is the root; but that one must find it out, too. It is
+    /// given a copy already, so that both do so at once.
+    fn prepare_next(&mut self, turn: &mut Turn<'_>, hop: &Hop) {
+        let Hop { route, to, .. } = *hop;
+        let is_first = hop.otherwise == Otherwise::AnotherWay && !hop.tried.contains(&to);
+        if !is_first || route.purpose != Purpose::Locate || !self.leaf_set.covers(route.target) {
+            return;
+        }
+        let next = self.leaf_set.nearest(route.target, |id| id != to);
+        if next != turn.site.me && self.hops.len() < HOPS_OPEN_MAX {
+            let copy = Hop { otherwise: Otherwise::Nothing, ..Hop::new(route, next, Vec::new(), false) };
+            self.hand_over(turn, copy, self.liveness.wait(next));
+        }
+    }
+
+    /// A peer was found dead: nothing waits for it any longer.
+    pub(super) fn hops_lost(&mut self, turn: &mut Turn<'_>, id: Id) {
+        let lost: Vec<u64> = self.hops.iter().filter(|(_, hop)| hop.to == id).map(|(request, _)| *request).collect();
+        for request in lost {
+            if let Some(hop) = self.hops.remove(&request) {
+                turn.not_due(hop.due, Due::Hop(request));
+                self.reroute(turn, hop);
+            }
+        }
+    }
+
+    /// A message was not acknowledged: another way, unless another copy is under way.
+    fn reroute(&mut self, turn: &mut Turn<'_>, hop: Hop) {
+        let Hop { route, to, mut tried, .. } = hop;
+        match hop.otherwise {
+            Otherwise::Nothing => return,
+            Otherwise::Twin(twin) => {
+                if let Some(twin) = self.hops.get_mut(&twin) {
+                    twin.tried.push(to);
+                    twin.otherwise = Otherwise::AnotherWay;
+                    return;
+                }
+            }
+            Otherwise::AnotherWay => {}
         }
         if to != turn.site.me {
             turn.count(Metric::Rerouted);
@@ -212,7 +299,7 @@ impl Pastry {
         let is_covered = self.leaf_set.covers(target);
         if !is_covered
             && route.purpose == Purpose::Locate
-            && let Some(id) = self.direct_hop(turn, target, tried)
+            && let Some(id) = self.direct_hop(turn, target, route.hops == 0, tried)
         {
             return Way::Straight(id);
         }

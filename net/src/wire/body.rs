@@ -189,7 +189,7 @@ pub struct LeafSetGossip {
     /// Its leaf set.
     #[n(1)]
     pub members: Vec<Id>,
-    /// Whom it has lately found dead. A hint: nobody is believed dead on another's word.
+    /// Whom it has lately found dead, or suspects to be. A hint: nobody is believed dead on another's word.
     #[n(2)]
     pub departed: Vec<Id>,
     /// Whether the receiver should answer with its own.
