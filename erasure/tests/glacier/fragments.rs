@@ -7,6 +7,7 @@ use bytes::Bytes;
 use erasure::glacier::fragment::{value_bytes, verify};
 use erasure::glacier::limits::{AGGREGATE_BYTES_MAX, FRAGMENT_BYTES_MAX};
 use erasure::glacier::{AggregateName, Coder, FragmentError, Profile};
+use erasure::{Code, Encoder};
 use net::id::{Key, Kind, Name};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -223,5 +224,27 @@ fn claim_35_a_writer_of_two_objects_under_one_name_is_found_out_by_any_subset() 
                 assert_eq!(coder.rebuild(name, &given, &[0]), Err(FragmentError::Inconsistent));
             }
         }
+    }
+}
+
+/// Fragments are made in memory that had others before: nothing of those is left in them. Compared with fragments by the drawing, of
+/// what the bare code makes in memory of its own.
+#[test]
+fn nothing_of_one_aggregate_is_left_in_another() {
+    let mut coder = Coder::new();
+    let shapes = [(5, 56, 300_001), (5, 56, 299_000), (5, 56, 200_000), (20, 116, 190_001), (3, 12, 500_003)];
+    for (needed, total, length) in shapes.into_iter().chain(shapes) {
+        let payload = payload(length, length as u64);
+        let share = length.div_ceil(usize::from(needed)).next_multiple_of(64);
+        let mut data = payload.clone();
+        data.resize(share * usize::from(needed), 0);
+        let code = Code::new(usize::from(needed), usize::from(total)).expect("a code");
+        let mut parity = vec![vec![0; share]; usize::from(total - needed)];
+        let data: Vec<&[u8]> = data.chunks(share).collect();
+        let mut rows: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
+        Encoder::new(&code).encode(&data, &mut rows).expect("sound");
+        let all: Vec<&[u8]> = data.into_iter().chain(parity.iter().map(Vec::as_slice)).collect();
+        let made = coder.split(&payload, profile(needed, total)).expect("sound");
+        assert!(made == committed_to(needed, length as u32, &all), "{length} bytes, {needed} of {total}");
     }
 }
