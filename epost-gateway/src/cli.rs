@@ -23,16 +23,17 @@ pub mod up;
 
 use crate::config::{Config, ConfigError};
 use crate::gateway::{self, GatewayError};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use drill::{DrillError, LETTERS_MAX, Plan, fate::Share};
 use local::Wish;
+use net::ring::MemberState;
 use organisation::{NewNode, NewUser, OrganisationFolder, OrganisationFolderError};
 use ports::MailPorts;
 use running::RunError;
 use status::StatusError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use store::{Action, StoreError};
@@ -201,6 +202,28 @@ enum OrgCommand {
     },
     /// Enrol a user whose gateway is a node enrolled before.
     AddUser(AddUser),
+    /// Say in the ring document whether a node takes part: to take a host away, drain it first; one that will not come
+    /// back is declared dead.
+    SetState {
+        /// The organisation's folder.
+        dir: PathBuf,
+        /// Where other nodes find it.
+        #[arg(value_name = "HOST:PORT")]
+        host: String,
+        /// What it does from now on.
+        state: StateArgument,
+    },
+}
+
+/// What a node does in the ring.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StateArgument {
+    /// It holds its share.
+    Active,
+    /// It gives all it has to the others and is given nothing new.
+    Draining,
+    /// It is gone, for good: it counts in no quorum, and nobody waits for what it had.
+    Dead,
 }
 
 #[derive(Debug, Args)]
@@ -374,6 +397,7 @@ fn org(command: OrgCommand) -> Result<(), CommandError> {
             println!("{} is to be copied over ring.epost of the nodes.", dir.join("ring.epost").display());
         }
         OrgCommand::AddUser(arguments) => add_user(&arguments)?,
+        OrgCommand::SetState { dir, host, state } => set_state(&dir, &host, state)?,
     }
     Ok(())
 }
@@ -400,6 +424,26 @@ fn add_node(arguments: &AddNode) -> Result<(), CommandError> {
         arguments.dir.join("ring.epost").display()
     );
     println!("Next: epost node --config {}", arguments.node.join("node.toml").display());
+    Ok(())
+}
+
+fn set_state(dir: &Path, host: &str, state: StateArgument) -> Result<(), CommandError> {
+    let mut organisation = OrganisationFolder::open(dir)?;
+    let (state, is_what) = match state {
+        StateArgument::Active => (MemberState::Active, "active"),
+        StateArgument::Draining => (MemberState::Draining, "draining"),
+        StateArgument::Dead => (MemberState::Dead, "dead"),
+    };
+    let is_new = organisation.set_state(host, state)?;
+    let epoch = organisation.ring()?.epoch;
+    println!("{host} is {is_what}{}; the ring document is at epoch {epoch}.", if is_new { "" } else { " already" });
+    println!(
+        "{} is to be copied over ring.epost of a node, which passes it on when it is started again.",
+        dir.join("ring.epost").display()
+    );
+    if state == MemberState::Draining {
+        println!("The host may go when `to_hand_over` is 0 in its status page's JSON, under `glacier`.");
+    }
     Ok(())
 }
 

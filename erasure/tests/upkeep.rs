@@ -371,12 +371,17 @@ fn what_has_another_holder_is_handed_over() {
     }
     let (strays, _) = ring.out_of_place();
     assert!(strays > 100, "{strays} have another holder");
+    let says = |ring: &Ring, node: NodeIndex| {
+        ring.world.machine(node).expect("it is alive").glacier.status(ring.world.now()).to_hand_over
+    };
+    assert!(drained.iter().all(|node| says(&ring, *node) > 0), "none says that it may go");
     for _ in 0..120 {
         ring.world.run_for(10 * SECOND);
         assert_eq!(ring.fragments(|_| true), whole, "each is somewhere, always");
     }
     assert_eq!(ring.out_of_place(), (0, 0));
     assert!(ring.fragments(|node| drained.contains(&node)).is_empty());
+    assert!(ring.world.nodes().all(|node| says(&ring, node) == 0));
     let handed = ring.sum(|status| status.handed_over);
     println!("{strays} were elsewhere, {handed} were handed over, {} made anew", ring.repaired());
     assert_eq!((handed, ring.repaired()), (strays as u64, 0));

@@ -18,7 +18,7 @@ use super::ports::MailPorts;
 use crate::config::{AccountSection, Config, ConfigError, EngineSection, MailSection, NodeSection, secret_file};
 use crate::ring_secret;
 use bytes::Bytes;
-use net::ring::{Parameters, RingDocument, RingError};
+use net::ring::{MemberState, Parameters, RingDocument, RingError};
 use post::entropy::Entropy;
 use post::identity::authority::{Authority, AuthorityError};
 use post::identity::keyfile::{KeyFile, KeyFileError, PasswordCost};
@@ -77,6 +77,26 @@ pub enum OrganisationFolderError {
     UserExists {
         /// The address.
         address: String,
+    },
+    /// No member of the ring is found there.
+    #[error("no member of the ring is at {host}; there are {}", known.join(", "))]
+    NoSuchHost {
+        /// Where none is.
+        host: String,
+        /// Where there are some.
+        known: Vec<String>,
+    },
+    /// It was declared dead, and what it had is others' since.
+    #[error("{host} was declared dead and does not come back; enrol the host anew, with an empty store")]
+    Dead {
+        /// The member.
+        host: String,
+    },
+    /// Somebody must hold what the others give up.
+    #[error("{host} is the last active member; the ring cannot do without one")]
+    LastActive {
+        /// The member.
+        host: String,
     },
     /// The operating system has no randomness to give.
     #[error("the system gives no randomness")]
@@ -206,6 +226,31 @@ impl OrganisationFolder {
         replace(&self.path.join("ring.epost"), &enrolled.document)?;
         self.document = enrolled.document;
         Ok(enrolled.node_id)
+    }
+
+    /// Says whether the member that others find at `host` takes part, in a new ring document. False if it was so already.
+    pub fn set_state(&mut self, host: &str, state: MemberState) -> Result<bool, OrganisationFolderError> {
+        let ring = self.ring()?;
+        // Where a host was enrolled anew, who has its place now is meant, and not its dead predecessor.
+        let at_host = || ring.members.iter().filter(|it| it.host == host && it.state != MemberState::Client);
+        let member = at_host().find(|it| it.state.has_place()).or(at_host().next());
+        let Some(member) = member else {
+            let places = ring.members.iter().filter(|it| it.state != MemberState::Client).map(|it| it.host.clone());
+            return Err(OrganisationFolderError::NoSuchHost { host: host.to_owned(), known: places.collect() });
+        };
+        if member.state == state {
+            return Ok(false);
+        }
+        if member.state == MemberState::Dead {
+            return Err(OrganisationFolderError::Dead { host: host.to_owned() });
+        }
+        let is_active = |it: &&net::ring::Member| it.state == MemberState::Active;
+        if is_active(&member) && ring.members.iter().filter(is_active).count() == 1 {
+            return Err(OrganisationFolderError::LastActive { host: host.to_owned() });
+        }
+        self.document = organisation::set_state(&self.authority, &self.document, member.nonce, state)?;
+        replace(&self.path.join("ring.epost"), &self.document)?;
+        Ok(true)
     }
 
     /// Gives nodes other addresses: in a new ring document first, then in each node's own files.
@@ -375,6 +420,33 @@ mod tests {
             let mode = fs::metadata(place.path().join(secret)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{secret}");
         }
+    }
+
+    #[test]
+    fn members_drain_come_back_and_die_for_good() {
+        use MemberState::{Active, Dead, Draining};
+        let place = tempfile::tempdir().unwrap();
+        let home = place.path().join("organisation");
+        let mut organisation = OrganisationFolder::init(&home, "Test", "epost.test").unwrap();
+        for number in 1..=2 {
+            let (folder, host) = (place.path().join(format!("node{number}")), format!("127.0.0.1:410{number}"));
+            organisation.add_node(&node(&folder, &host, "127.0.0.1:4201")).unwrap();
+        }
+        organisation.add_client(&place.path().join("client")).unwrap();
+        let (first, second) = ("127.0.0.1:4101", "127.0.0.1:4102");
+        let epoch = organisation.ring().unwrap().epoch;
+        for (state, is_new) in [(Active, false), (Draining, true), (Draining, false), (Active, true), (Dead, true)] {
+            assert_eq!(organisation.set_state(second, state).unwrap(), is_new);
+            let read = OrganisationFolder::open(&home).unwrap().ring().unwrap();
+            assert_eq!(read.members.iter().find(|it| it.host == second).unwrap().state, state);
+        }
+        assert_eq!(organisation.ring().unwrap().epoch, epoch + 3);
+        let refused = organisation.set_state(second, Active);
+        assert!(matches!(refused, Err(OrganisationFolderError::Dead { .. })), "{refused:?}");
+        let refused = organisation.set_state(first, Draining);
+        assert!(matches!(refused, Err(OrganisationFolderError::LastActive { .. })), "{refused:?}");
+        let refused = organisation.set_state("127.0.0.1:4109", Dead).unwrap_err().to_string();
+        assert!(refused.ends_with("there are 127.0.0.1:4101, 127.0.0.1:4102"), "{refused}");
     }
 
     #[test]

@@ -14,11 +14,11 @@
 //! remove   ours, upon the receipt: the holder himself has said that the fragment is durable with him
 //! ```
 //!
-//! Without a receipt ours stays, and the next round tries again. Who has no room is not asked a second time in the same pass. What
+//! Without a receipt ours stays, and is tried again an hour later. Who has no room is not asked a second time in the same pass. What
 //! he has already, under a lease as long as ours, was made anew in our absence: then ours is only removed. Fragments leave no faster than
 //! [`HANDING_BYTES_PER_SECOND`].
 
-use super::limits::{HANDING_BYTES_PER_SECOND, HANDING_PAGE, HANDING_PAUSE, HANDINGS_OPEN_MAX, SECOND};
+use super::limits::{HANDING_AGAIN, HANDING_BYTES_PER_SECOND, HANDING_PAGE, HANDING_PAUSE, HANDINGS_OPEN_MAX, SECOND};
 use super::name::AggregateName;
 use super::site::{Due, Heard, Turn};
 use super::steward::holder;
@@ -77,12 +77,27 @@ pub(super) struct Handings {
     rests_until: Micros,
     /// Fragments that holders have received, since the process started.
     pub(super) handed: u64,
+    /// Of those seen in this pass, or the last one, so many are others' to hold and are still here.
+    left: u64,
+    /// There may be more: a pass is under way, or to come because holders have changed.
+    is_open: bool,
 }
 
 impl Handings {
+    /// Fragments that are others' to hold; and one more while it is being found out how many there are.
+    pub(super) fn left(&self) -> u64 {
+        self.left + u64::from(self.is_open)
+    }
+
+    /// A newer ring document is in force.
+    pub(super) fn adopt(&mut self) {
+        self.is_open = true;
+    }
+
     /// Goes through the disk from its beginning, unless that is being done.
     pub(super) fn begin(&mut self, turn: &mut Turn<'_>) {
         if matches!(self.stage, Stage::Idle) {
+            (self.left, self.is_open) = (0, true);
             self.unwilling.clear();
             self.scan(turn, None);
         }
@@ -93,7 +108,8 @@ impl Handings {
         match self.stage {
             Stage::Resting(after) => self.scan(turn, Some(after)),
             Stage::Bringing(_) => self.bring(turn),
-            Stage::Idle | Stage::Reading(_) => {}
+            Stage::Idle => self.begin(turn),
+            Stage::Reading(_) => {}
         }
     }
 
@@ -108,7 +124,7 @@ impl Handings {
             Stage::Reading(ours) if *ours == op => {
                 match result {
                     StorageResult::Listed(entries) => self.ask(turn, entries),
-                    _ => self.stage = Stage::Idle, // The next round will see.
+                    _ => self.stage = Stage::Idle, // The next round will see; until then it is not known what is left.
                 }
                 true
             }
@@ -141,6 +157,7 @@ impl Handings {
             }
             let Some(id) = holder(turn.site, &name, index).filter(|id| *id != turn.site.me) else { continue };
             let Some(host) = turn.site.roster.host(id) else { continue };
+            self.left += 1;
             if !turn.site.is_silent(host) && !self.unwilling.contains(&host) {
                 of_holder.entry(id).or_default().push((entry.key, entry.expiry));
             }
@@ -166,6 +183,7 @@ impl Handings {
             {
                 for ((key, expiry), found) in fragments.into_iter().zip(found) {
                     if found.is_some_and(|lease| lease.expiry >= expiry) {
+                        self.left -= 1;
                         page.remove(turn, key, *from);
                     } else {
                         page.waiting.push_back((key, *from));
@@ -181,6 +199,7 @@ impl Handings {
         match (heard, it.step) {
             (Heard::Answer(_, Said::Kept { outcome: Outcome::Durable }, _), Step::Bringing(_, bytes)) => {
                 self.handed += 1;
+                self.left -= 1;
                 turn.count(Metric::Repaired);
                 let pause = (bytes as u64).saturating_mul(SECOND) / HANDING_BYTES_PER_SECOND;
                 self.rests_until = self.rests_until.max(turn.now) + pause;
@@ -214,7 +233,13 @@ impl Handings {
                     turn.due_by(HANDING_PAUSE, Due::Hand);
                     Stage::Resting(after)
                 }
-                None => Stage::Idle,
+                None => {
+                    self.is_open = false;
+                    if self.left > 0 {
+                        turn.due_by(HANDING_AGAIN, Due::Hand);
+                    }
+                    Stage::Idle
+                }
             };
         }
     }

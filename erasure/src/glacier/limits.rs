@@ -106,6 +106,8 @@ pub const REPAIR_BYTES_PER_SECOND: u64 = 8 << 20;
 pub const HANDING_PAGE: usize = 64;
 /// And how long it does something else then.
 pub const HANDING_PAUSE: Micros = SECOND / 20;
+/// How long after a pass that could not hand over all the next one begins.
+pub const HANDING_AGAIN: Micros = 3_600 * SECOND;
 /// Fragments handed over at once.
 pub const HANDINGS_OPEN_MAX: usize = 4;
 /// Bytes a second that are handed over, on the average.

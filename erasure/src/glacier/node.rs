@@ -66,6 +66,9 @@ pub struct GlacierStatus {
     /// Aggregates that are yet to be looked through for objects that PAST has lost; and one more while it is being found out
     /// which those are.
     pub to_restore: u64,
+    /// Fragments here that are others' to hold and are yet to be brought to them; and one more while it is being found out how
+    /// many there are. A host that drains may go when it is 0.
+    pub to_hand_over: u64,
     /// Objects put back into PAST since the process started.
     pub restored: u64,
     /// Aggregates looked through in an hour, and how long `to_restore` takes at that, as in repair.
@@ -102,6 +105,7 @@ impl GlacierStatus {
             ("repair_bytes", self.repair_bytes),
             ("repairs_an_hour", self.repairs_an_hour),
             ("handed_over", self.handed_over),
+            ("to_hand_over", self.to_hand_over),
             ("to_restore", self.to_restore),
             ("restored", self.restored),
             ("restores_an_hour", self.restores_an_hour),
@@ -194,6 +198,7 @@ impl Glacier {
             repairs_an_hour: repair.an_hour(now),
             repair_seconds_to_go: repair.seconds_to_go(now, deficit),
             handed_over: self.parts.handings.handed,
+            to_hand_over: self.parts.handings.left(),
             to_restore: audits as u64 + u64::from(self.parts.is_finding_out(now)),
             restored: self.parts.inspections.restored,
             restores_an_hour: restore.an_hour(now),
@@ -279,6 +284,7 @@ impl Glacier {
     ) {
         let gone = self.site.adopt(roster);
         self.parts.steward.adopt();
+        self.parts.handings.adopt();
         let mut turn = Turn { now, site: &mut self.site, out, asked };
         // Who was declared dead has lost what it had, also to PAST.
         self.parts.emptied.extend(gone.into_iter().map(|host| (host, now)));
