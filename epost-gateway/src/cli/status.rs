@@ -172,6 +172,7 @@ fn ledger_words(nodes: &[NodeStatus], what: &str) -> String {
     let to_go: Option<Vec<u64>> = busy.iter().map(|node| figure(node, format!("{what}_seconds_to_go"))).collect();
     let rest = match to_go.and_then(|to_go| to_go.into_iter().max()) {
         Some(seconds) => format!("through in about {}", table::duration(seconds)),
+        None if an_hour == 0 => return format!("         {what}: not one aggregate yet\n"),
         None => "no telling when it will be through".to_owned(),
     };
     format!("         {what}: {an_hour} aggregates an hour, {rest}\n")
@@ -252,6 +253,7 @@ mod tests {
         let words = ledger_words(&behind[..1], "repair");
         assert!(words.ends_with("repair: 14 aggregates an hour, through in about 30 min\n"), "{words}");
         assert!(ledger_words(&behind, "repair").contains("no telling"));
+        assert!(ledger_words(&behind[1..], "repair").ends_with("repair: not one aggregate yet\n"));
         let below = store_figures(&nodes);
         assert!(below.lines().any(|line| line.starts_with("  live records ") && line.ends_with(" 2.0 KiB")), "{below}");
         assert!(store_figures(&nodes[1..]).is_empty());

@@ -183,7 +183,7 @@ impl Glacier {
         let present = profile.repair_at.min(profile.total.saturating_sub(1)).max(1);
         let lost = lost_if_killed(profile, present, hosts, 0.6);
         let deficit = self.parts.steward.deficit(&self.site, now);
-        let audits = self.parts.inspections.audits();
+        let to_restore = self.parts.inspections.audits() + usize::from(self.parts.is_finding_out(now));
         let (repair, restore) = (&self.parts.repairs.ledger, &self.parts.inspections.ledger);
         GlacierStatus {
             exposed_bytes: self.parts.aggregation.exposed_bytes() as u64,
@@ -199,10 +199,10 @@ impl Glacier {
             repair_seconds_to_go: repair.seconds_to_go(now, deficit),
             handed_over: self.parts.handings.handed,
             to_hand_over: self.parts.handings.left(),
-            to_restore: audits as u64 + u64::from(self.parts.is_finding_out(now)),
+            to_restore: to_restore as u64,
             restored: self.parts.inspections.restored,
             restores_an_hour: restore.an_hour(now),
-            restore_seconds_to_go: restore.seconds_to_go(now, audits),
+            restore_seconds_to_go: restore.seconds_to_go(now, to_restore),
             needed: profile.needed.into(),
             total: profile.total.into(),
             repair_at: profile.repair_at.into(),
