@@ -81,6 +81,11 @@ pub const ROUND_SOON: Micros = 10 * SECOND;
 pub const EMPTIED_AGAIN: Micros = 300 * SECOND;
 /// Reports, or pages of listings, that await an answer.
 pub const REPORTS_OPEN_MAX: usize = 32;
+/// How often an empty disk is told of, and how long after the first time the second: when the transport has noticed that who was
+/// there before is gone.
+pub const NOTICES: u8 = 2;
+/// See [`NOTICES`].
+pub const NOTICE_AGAIN: Micros = 40 * SECOND;
 /// Notices of an empty disk that await an answer.
 pub const NOTICES_OPEN_MAX: usize = 32;
 

@@ -12,7 +12,8 @@ use super::handing::Handings;
 use super::inspection::Inspections;
 use super::keeper::Keeper;
 use super::limits::{
-    AUDIT_MEMORY, AUDIT_SOON, EMPTIED_AGAIN, FINDING_OUT, HOSTS_LOST_AUDIT, NOTICES_OPEN_MAX, ROUND_SOON, TEND,
+    AUDIT_MEMORY, AUDIT_SOON, EMPTIED_AGAIN, FINDING_OUT, HOSTS_LOST_AUDIT, NOTICE_AGAIN, NOTICES, NOTICES_OPEN_MAX,
+    ROUND_SOON, TEND,
 };
 use super::name::AggregateName;
 use super::repair::Repairs;
@@ -146,7 +147,15 @@ struct Parts {
     to_notice: VecDeque<Id>,
     noticing: BTreeSet<u64>,
     /// Hosts that have started on empty disks, and when we heard of it.
-    emptied: BTreeMap<Host, Micros>,
+    emptied: BTreeMap<Host, Emptied>,
+}
+
+/// A host that has started on an empty disk.
+#[derive(Clone, Copy, Debug)]
+struct Emptied {
+    /// When we last heard so, and how often within [`EMPTIED_AGAIN`].
+    at: Micros,
+    times: u8,
 }
 
 impl Glacier {
@@ -287,7 +296,7 @@ impl Glacier {
         self.parts.handings.adopt();
         let mut turn = Turn { now, site: &mut self.site, out, asked };
         // Who was declared dead has lost what it had, also to PAST.
-        self.parts.emptied.extend(gone.into_iter().map(|host| (host, now)));
+        self.parts.emptied.extend(gone.into_iter().map(|host| (host, Emptied { at: now, times: 1 })));
         if self.parts.is_in_the_aftermath(&turn) {
             turn.due_by(AUDIT_SOON, Due::Audit);
         }
@@ -362,12 +371,15 @@ impl Parts {
 
     /// A host has started on an empty disk: it knows nothing of what it is steward of, and lacks what it held.
     fn is_emptied(&mut self, turn: &mut Turn<'_>, keeper: Id) {
-        let host = turn.site.roster.host(keeper);
-        let before = host.and_then(|host| self.emptied.insert(host, turn.now));
-        self.steward.is_emptied(turn.site, keeper);
+        let Some(host) = turn.site.roster.host(keeper) else { return };
+        let before = self.emptied.get(&host).filter(|it| turn.now.saturating_sub(it.at) < EMPTIED_AGAIN).copied();
+        let times = before.map_or(1, |it| it.times.saturating_add(1));
+        self.emptied.insert(host, Emptied { at: turn.now, times });
+        if before.is_none() {
+            self.steward.is_emptied(turn.site, keeper);
+        }
         // Who says so again and again does not have everybody's disk gone through each time.
-        let is_repeated = before.is_some_and(|at| turn.now.saturating_sub(at) < EMPTIED_AGAIN);
-        turn.due_by(if is_repeated { EMPTIED_AGAIN } else { ROUND_SOON }, Due::Round);
+        turn.due_by(if times > NOTICES { EMPTIED_AGAIN } else { ROUND_SOON }, Due::Round);
         if self.is_in_the_aftermath(turn) {
             turn.due_by(AUDIT_SOON, Due::Audit);
         }
@@ -375,12 +387,12 @@ impl Parts {
 
     /// Whether a host has lost its disk so lately that who keeps what is still being told.
     fn is_finding_out(&self, now: Micros) -> bool {
-        self.emptied.values().any(|at| now.saturating_sub(*at) < FINDING_OUT)
+        self.emptied.values().any(|it| now.saturating_sub(it.at) < FINDING_OUT)
     }
 
     /// Whether several hosts have lost their disks lately: what PAST kept on them alone is lost to it.
     fn is_in_the_aftermath(&mut self, turn: &Turn<'_>) -> bool {
-        self.emptied.retain(|_, at| turn.now.saturating_sub(*at) < AUDIT_MEMORY);
+        self.emptied.retain(|_, it| turn.now.saturating_sub(it.at) < AUDIT_MEMORY);
         self.emptied.len() >= HOSTS_LOST_AUDIT
     }
 
@@ -396,6 +408,7 @@ impl Parts {
                 self.rounds.begin(turn);
                 self.handings.begin(turn);
             }
+            Due::Notice => self.tell_that_it_is_empty(turn),
             Due::Hand => self.handings.go_on(turn),
             Due::Note => self.aggregation.note(turn),
             Due::Flush => self.aggregation.flush(turn),
@@ -453,9 +466,14 @@ impl Parts {
         debug_assert!(is_theirs || matches!(heard, Heard::Silence), "every call is somebody's");
     }
 
-    /// Everybody is told that our disk is empty: their reports tell us what we are steward of.
+    /// Everybody is told that our disk is empty: their reports tell us what we are steward of. A second time a while later, for a
+    /// report that is sent soon after we started may go where our predecessor was, and who gets no answer reports to somebody else.
     fn tell_that_it_is_empty(&mut self, turn: &mut Turn<'_>) {
-        self.emptied.insert(turn.site.host, turn.now);
+        let times = self.emptied.get(&turn.site.host).map_or(1, |it| it.times.saturating_add(1));
+        self.emptied.insert(turn.site.host, Emptied { at: turn.now, times });
+        if times < NOTICES {
+            turn.due_in(NOTICE_AGAIN, Due::Notice);
+        }
         let me = turn.site.me;
         let hosts = (0..turn.site.roster.ring().members.len() as u32).map(Host);
         let others = hosts.filter_map(|host| site::first_id(&turn.site.roster, host));

@@ -36,6 +36,8 @@ pub(super) enum Due {
     Flush,
     /// All aggregates are to be inspected, for hosts have lost what they had.
     Audit,
+    /// Others are to be told again that our disk was empty.
+    Notice,
     /// Fragments that are another's to hold are to be brought to him.
     Hand,
     /// What waits is to be noted, and what is noted to be fetched.
