@@ -130,7 +130,7 @@ pub const AUDIT_MEMORY: Micros = DAY;
 /// How long after the last such news.
 pub const AUDIT_SOON: Micros = 20 * SECOND;
 /// For so long after such news keepers are still telling stewards what there is.
-pub const FINDING_OUT: Micros = 40 * SECOND;
+pub const FINDING_OUT: Micros = 60 * SECOND;
 /// An inspection that could not be completed is begun again after this, and then after twice as long each time.
 pub const INSPECTION_AGAIN: Micros = 30 * SECOND;
 /// So often at most.
@@ -176,6 +176,8 @@ const _: () = assert!(ABSENCE > 4 * ROUND);
 const _: () = assert!(AGGREGATE_BYTES_GOOD <= AGGREGATE_BYTES_MAX);
 // A round begins, and lists, before it is over.
 const _: () = assert!(FINDING_OUT > AUDIT_SOON + ROUND_SOON);
+// Until the second notice it is not said that nothing is to be restored.
+const _: () = assert!(FINDING_OUT > NOTICE_AGAIN + ROUND_SOON && NOTICE_AGAIN < EMPTIED_AGAIN);
 const _: () = assert!(FLUSH_HEADS + FLUSH_AGAIN < 60 * SECOND);
 // A key in CBOR takes 35 bytes, a number at most 9.
 const _: () = assert!(NOTE_ENTRIES_MAX * (35 + 9 + 9 + 1) + 8 <= BLOCK_BYTES_MAX);
